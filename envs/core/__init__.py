@@ -1,0 +1,1 @@
+"""The contract of environments and the machinery around it."""

@@ -1,0 +1,171 @@
+"""Environments by id: `name[-preset][,option=value ...]`, or `library:id[,option=value ...]` through an adapter.
+
+    make("tmaze")                              the default
+    make("repeat_previous-hard")               a preset
+    make("tmaze,length=100,penalty=0.0")       options: static sizes or params, whichever has that name
+    make("tmaze", length=100)                  the same from Python
+    make("gymnax:MemoryChain-bsuite,memory_length=16")
+
+Ids come from this library, from `register`, and from the entry-point group `jaxrl_seq.envs` of installed packages
+(entry name = id, value = an Env class or a factory). Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_seq.envs.core.protocol import Env
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered environment: where its class or factory is, and its named presets (option dictionaries)."""
+
+    factory: str | Callable[..., Env]
+    presets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def load(self) -> Callable[..., Env]:
+        if not isinstance(self.factory, str):
+            return self.factory
+        module, _, name = self.factory.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+_MEMORY, _CONTROL = "jaxrl_seq.envs.memory", "jaxrl_seq.envs.control"
+_ENTRIES: dict[str, Entry] = {
+    "tmaze": Entry(
+        f"{_MEMORY}.tmaze:TMaze",
+        {"active": {"active": True}} | {str(n): {"length": n} for n in (10, 20, 50, 100, 500, 1000)},
+    ),
+    "repeat_previous": Entry(
+        f"{_MEMORY}.repeat_previous:RepeatPrevious",
+        {"easy": {"decks": 1, "k": 4}, "medium": {"decks": 2, "k": 32}, "hard": {"decks": 3, "k": 64}},
+    ),
+    "associative_recall": Entry(f"{_MEMORY}.associative_recall:AssociativeRecall"),
+    "cartpole": Entry(f"{_CONTROL}.cartpole:CartPole"),
+    "position_only_cartpole": Entry(
+        f"{_CONTROL}.cartpole:PositionOnlyCartPole",
+        {"easy": {"limit": 200}, "medium": {"limit": 400}, "hard": {"limit": 600}},
+    ),
+    "noisy_position_only_cartpole": Entry(
+        f"{_CONTROL}.cartpole:NoisyPositionOnlyCartPole",
+        {"easy": {"noise": 0.1}, "medium": {"noise": 0.2}, "hard": {"noise": 0.3}},
+    ),
+    "pendulum": Entry(f"{_CONTROL}.pendulum:Pendulum"),
+    "position_only_pendulum": Entry(
+        f"{_CONTROL}.pendulum:PositionOnlyPendulum",
+        {"easy": {"limit": 200}, "medium": {"limit": 150}, "hard": {"limit": 100}},
+    ),
+}
+_ADAPTERS = {"gymnax": "jaxrl_seq.envs.adapters.gymnax:make_gymnax"}
+
+
+def register(name: str, factory: Callable[..., Env], presets: dict[str, dict[str, Any]] | None = None) -> None:
+    """Make `make(name)` build `factory(**options)`. ValueError if the name is taken or not a plain word."""
+    if not name.replace("_", "").isalnum():
+        raise ValueError(f"Environment id {name!r}: use letters, digits and underscores only.")
+    if name in _entries():
+        raise ValueError(f"Environment id {name!r} is taken; registered ids: {', '.join(sorted(_entries()))}.")
+    _ENTRIES[name] = Entry(factory, presets or {})
+
+
+def list_envs() -> dict[str, tuple[str, ...]]:
+    """Every registered id with the names of its presets."""
+    return {name: tuple(entry.presets) for name, entry in sorted(_entries().items())}
+
+
+def make(spec: str, **options: Any) -> tuple[Env, Any]:
+    """Build (env, params) from an id; `options` override those written in it.
+
+    An option names a static field of the environment or a leaf of its params. Raises ValueError with a suggestion
+    for an unknown id, preset or option.
+    """
+    head, *pairs = spec.split(",")
+    options = dict(map(_parse_option, pairs)) | options
+    if ":" in head:
+        library, _, name = head.partition(":")
+        factory = Entry(_ADAPTERS[known(library, _ADAPTERS, "environment library")]).load()
+        return factory(name, **options)
+    name, _, preset = head.partition("-")
+    entry = _entries()[known(name, _entries(), "environment")]
+    if preset:
+        options = entry.presets[known(preset, entry.presets, f"preset of {name}")] | options
+    return _build(name, entry.load(), options)
+
+
+def _build(name: str, factory: Callable[..., Env], options: dict[str, Any]) -> tuple[Env, Any]:
+    """Split the options into static fields and params, check them, and build."""
+    fields = {f.name: f for f in dataclasses.fields(factory)} if dataclasses.is_dataclass(factory) else {}
+    static = set(fields) or set(options)
+    for option in options.keys() & fields.keys():
+        _check_static(f"{name}: {option}", options[option], fields[option].default)
+    env = factory(**{k: v for k, v in options.items() if k in static})
+    params = env.default_params()
+    leaves = {f.name for f in dataclasses.fields(params)} if dataclasses.is_dataclass(params) else set()
+    traced = {k: v for k, v in options.items() if k not in static}
+    for option in traced:
+        known(option, static | leaves, f"option of {name}")
+    cast = {k: as_leaf(f"{name}: {k}", v, getattr(params, k)) for k, v in traced.items()}
+    return env, dataclasses.replace(params, **cast) if cast else params
+
+
+def _check_static(what: str, value: Any, default: Any) -> None:
+    """ValueError if a static field would get a value of another kind than its default is of."""
+    kinds = {bool: bool, int: int, float: (int, float), str: str}
+    kind = kinds.get(type(default), object)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
+        raise ValueError(f"{what} = {value!r} must be of type {type(default).__name__}, as its default {default!r} is.")
+
+
+def _entries() -> dict[str, Entry]:
+    """Our own and registered ids, plus those that installed packages announce."""
+    found = {
+        point.name: Entry(point.value) for point in importlib.metadata.entry_points(group="jaxrl_seq.envs")
+    }
+    return found | _ENTRIES
+
+
+def _parse_option(pair: str) -> tuple[str, Any]:
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise ValueError(f"Environment option {pair!r}: write it as name=value.")
+    if text.lower() in ("true", "false"):
+        return name, text.lower() == "true"
+    try:
+        return name, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return name, text
+
+
+def as_leaf(what: str, value: Any, like: Any) -> jax.Array:
+    """`value` as an array of `like`'s dtype (of its first leaf). ValueError where that would lose something."""
+    dtype = jnp.result_type(jax.tree.leaves(like)[0])
+    try:
+        given = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} = {value!r} is not a number.") from None
+    if dtype == bool and not np.isin(given, (0, 1)).all():
+        raise ValueError(f"{what} = {value!r} must be true or false.")
+    if jnp.issubdtype(dtype, jnp.integer) and (given != np.round(given)).any():
+        raise ValueError(f"{what} = {value!r} must be a whole number.")
+    return jnp.asarray(value, dtype)
+
+
+def known(word: str, words: Iterable[str], what: str) -> str:
+    """`word` if it is among `words`, else a ValueError that says what is close to it."""
+    words = sorted(words)
+    if word in words:
+        return word
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"Unknown {what} {word!r}.{hint} Known: {', '.join(words) or 'none'}.")

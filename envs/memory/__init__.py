@@ -1,0 +1,1 @@
+"""Tasks that a policy without memory cannot solve."""

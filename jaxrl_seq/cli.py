@@ -1,0 +1,210 @@
+"""The command line: `jaxrl-seq train ppo | resume | eval | report | list`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+if TYPE_CHECKING:
+    from jaxrl_seq.run.config import TrainPPO
+    from jaxrl_seq.run.loop import Run
+
+USAGE = """\
+jaxrl-seq: reinforcement learning with sequence models, end to end on the device
+
+  jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
+  jaxrl-seq resume RUN                         go on with an interrupted run, bit for bit
+  jaxrl-seq eval RUN                           play episodes with a trained agent
+  jaxrl-seq report RUN                         write RUN/report.html again
+  jaxrl-seq list envs|models [--json]          what there is
+
+RUN is the folder that `train` prints."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors of use end as one line on stderr and code 2."""
+    words = sys.argv[1:] if argv is None else argv
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "resume": _resume,
+        "eval": _eval,
+        "report": _report,
+        "list": _list,
+    }
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    try:
+        return commands[_known(words[0], commands, "command")](words[1:])
+    except (ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+# --- train and resume -------------------------------------------------------------------------------------------------
+def _train(words: list[str]) -> int:
+    learners = ("ppo",)
+    if not words or words[0].startswith("-"):
+        raise ValueError(f"Say what to train: jaxrl-seq train {'|'.join(learners)} [--help]")
+    _known(words[0], learners, "learner")
+    from jaxrl_seq.run.config import parse_train
+
+    config = parse_train(words[1:])
+    run_dir = config.placement.run_dir
+    return _go(config, Path(run_dir) if run_dir else _fresh_folder(config), resume=False)
+
+
+def _resume(words: list[str]) -> int:
+    from jaxrl_seq.run.config import load
+
+    folder = _run_folder(words, "resume")
+    return _go(load(folder), folder, resume=True)
+
+
+def _go(config: TrainPPO[Any], folder: Path, resume: bool) -> int:
+    from jaxrl_seq.run.loop import train
+    from jaxrl_seq.run.publish import publish
+
+    learner, hyper = config.build()
+    print(f"run folder {folder}")
+    run = train(
+        learner,
+        hyper,
+        run_dir=folder,
+        overwrite=config.placement.overwrite,
+        resume=resume,
+        config=config.record(),
+        sinks=_extra_sinks(config, folder),
+        **vars(config.run),
+    )
+    if run.summary["stopped_by"]:
+        print(f"stopped by {run.summary['stopped_by']}; go on with: jaxrl-seq resume {folder}")
+        return 85 if run.summary["stopped_by"] == "SIGTERM" else 130
+    _print_summary(run)
+    print(f"report {publish(run)}")
+    return 0
+
+
+def _print_summary(run: Run) -> None:
+    s = run.summary
+    print(f"{s['steps'] * s['seeds']:,} steps in {s['wall_s']:.1f} s: {s['steps_per_second']:,.0f} steps/s on {s['device']}")
+    if s["eval_return_mean"] is None:
+        return
+    low, high = s["eval_return_ci"]
+    text = f"final evaluation: return {s['eval_return_mean']:.3f} [{low:.3f}, {high:.3f}]"
+    if s["eval_success"] is not None:
+        text += f", success {s['eval_success']:.1%}"
+    if s["reference"]:
+        text += "  (" + ", ".join(f"{name} {value:.3g}" for name, value in s["reference"].items()) + ")"
+    print(text)
+
+
+def _fresh_folder(config: TrainPPO[Any]) -> Path:
+    """runs/<env>-<model>-<n> with the first number that is free."""
+    stem = "".join(c if c.isalnum() else "_" for c in config.env)
+    number = 1
+    while (path := Path("runs") / f"{stem}-{config.model_name}-{number:03d}").exists():
+        number += 1
+    return path
+
+
+def _extra_sinks(config: TrainPPO[Any], folder: Path) -> tuple[Any, ...]:
+    from jaxrl_seq.run import sinks
+
+    chosen: list[Any] = []
+    if config.placement.tensorboard:
+        chosen.append(sinks.TensorBoardSink(folder / "tensorboard"))
+    if config.placement.wandb:
+        chosen.append(sinks.WandbSink(name=folder.name))
+    return tuple(chosen)
+
+
+# --- eval and report --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Eval:
+    """Play episodes with a trained agent, greedily and with sampled actions."""
+
+    run: Annotated[str, "positional"]
+    """The run folder."""
+    episodes: int = 16
+    """Episodes per environment."""
+    seed: int = 0
+    """Seed of the evaluation; training never sees its keys."""
+    json: bool = False
+    """Print JSON."""
+
+
+def _eval(words: list[str]) -> int:
+    import tyro
+
+    from jaxrl_seq.run.config import load
+    from jaxrl_seq.run.play import play_run
+
+    options = tyro.cli(Eval, args=words, prog="jaxrl-seq eval", config=(tyro.conf.PositionalRequiredArgs,))
+    results = play_run(load(options.run), Path(options.run), options.episodes, options.seed)
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return 0
+    for name, row in results.items():
+        low, high = row["return_ci"]
+        success = "" if row["success"] is None else f"  success {row['success']:.1%}"
+        print(
+            f"{name:8} return {row['return_mean']:.3f} [{low:.3f}, {high:.3f}]{success}"
+            f"  length {row['length_mean']:.1f}  unfinished {row['unfinished']:.1%}  ({row['episodes']} episodes)"
+        )
+    return 0
+
+
+def _report(words: list[str]) -> int:
+    from jaxrl_seq.run.report import write_report
+
+    folder = _run_folder(words, "report")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no run (no config.json).")
+    print(write_report(folder))
+    return 0
+
+
+def _run_folder(words: list[str], command: str) -> Path:
+    if len(words) != 1 or words[0].startswith("-"):
+        raise ValueError(f"Usage: jaxrl-seq {command} RUN, where RUN is the folder that `jaxrl-seq train` printed.")
+    return Path(words[0])
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class List:
+    """Show the environments or the models there are."""
+
+    what: Annotated[Literal["envs", "models"], "positional"]
+    """What to list."""
+    json: bool = False
+    """Print JSON."""
+
+
+def _list(words: list[str]) -> int:
+    import tyro
+
+    from jaxrl_seq.run.catalogue import env_rows, model_rows, table
+
+    options = tyro.cli(List, args=words, prog="jaxrl-seq list", config=(tyro.conf.PositionalRequiredArgs,))
+    rows = env_rows() if options.what == "envs" else model_rows()
+    print(json.dumps(rows, indent=2) if options.json else table(rows))
+    return 0
+
+
+def _known(word: str, known: Any, what: str) -> str:
+    if word in known:
+        return word
+    close = difflib.get_close_matches(word, list(known), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"Unknown {what} {word!r}.{hint} Known: {', '.join(known)}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

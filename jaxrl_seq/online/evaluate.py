@@ -1,0 +1,136 @@
+"""How good a policy is, over a fixed number of episodes in every environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.agents.distributions import to_env
+from jaxrl_seq.envs.core.vector import Outcome, VecEnv
+from jaxrl_seq.online.rollout import Acting, start_acting
+from jaxrl_seq.types import Array, Metrics, PyTree
+
+
+@struct.dataclass
+class Episodes:
+    """E episodes in each of B environments, [B, E]; what was not `finished` by the step limit is zero."""
+
+    returns: Array
+    lengths: Array
+    success: Array | None
+    """float32, 0 or 1; None for an environment that does not report success."""
+    finished: Array
+
+    def means(self) -> Metrics:
+        """Float32 scalars: means over finished episodes (0 if there is none), and the share that is `unfinished`."""
+        count = jnp.maximum(jnp.sum(self.finished), 1)
+        return {
+            "return_mean": jnp.sum(self.returns) / count,
+            "length_mean": jnp.sum(self.lengths) / count,
+            "unfinished": 1.0 - jnp.mean(self.finished),
+        } | ({} if self.success is None else {"success": jnp.sum(self.success) / count})
+
+
+@struct.dataclass
+class _Progress:
+    acting: Acting
+    episodes: Episodes
+    ended: Array  # int32 [B]: episodes finished so far
+    t: Array  # int32 []
+
+
+def evaluate(
+    env: VecEnv,
+    agent: ActorCritic,
+    params: PyTree,
+    key: Array,
+    env_params: PyTree,
+    *,
+    episodes: int = 1,
+    greedy: bool = True,
+    max_steps: int | None = None,
+) -> Episodes:
+    """Play `episodes` episodes in every environment, with the most likely or (`greedy=False`) with sampled actions.
+
+    The same number per environment, because the first N to finish would favour short episodes. Stops after `max_steps`
+    steps (default: episodes x horizon, which always suffices). Jittable, and can be vmapped over params. The key is
+    consumed.
+    """
+    limit = max_steps or episodes * env.env.horizon
+    reset_key, key = jax.random.split(key)
+    acting = start_acting(env, agent, reset_key, env_params)
+    blank = jnp.zeros((env.num_envs, episodes), jnp.float32)
+    reports_success = "success" in jax.eval_shape(env.env.reset, key, env.env.default_params())[1].info
+    start = _Progress(
+        acting=acting,
+        episodes=Episodes(blank, blank, blank if reports_success else None, blank > 0),
+        ended=jnp.zeros(env.num_envs, jnp.int32),
+        t=jnp.int32(0),
+    )
+
+    def unfinished(now: _Progress) -> Array:
+        return (now.t < limit) & jnp.any(now.ended < episodes)
+
+    def one_step(now: _Progress) -> _Progress:
+        acting, outcome = act(env, agent, params, now.acting, jax.random.fold_in(key, now.t), env_params, greedy)
+        kept = _record(now.episodes, outcome, now.ended)
+        return _Progress(acting=acting, episodes=kept, ended=now.ended + outcome.done, t=now.t + 1)
+
+    return jax.lax.while_loop(unfinished, one_step, start).episodes
+
+
+def act(
+    env: VecEnv, agent: ActorCritic, params: PyTree, acting: Acting, key: Array, env_params: PyTree, greedy: bool
+) -> tuple[Acting, Outcome]:
+    """One step of policy and environments. The key is consumed."""
+    act_key, env_key = jax.random.split(key)
+    inputs = acting.env.inputs
+    carry, decision = agent.apply(params, acting.carry, inputs, inputs.first, method="step")
+    policy = agent.policy(decision, inputs)
+    action = policy.mode() if greedy else policy.sample(act_key)
+    vec, outcome = env.step(env_key, acting.env, to_env(agent.action_space, action), env_params)
+    return Acting(env=vec, carry=carry), outcome
+
+
+def film(
+    env: VecEnv, agent: ActorCritic, params: PyTree, key: Array, env_params: PyTree, *, max_steps: int = 200
+) -> tuple[Array, Array]:
+    """Pictures of the first episode of every environment under the greedy policy.
+
+    Returns (uint8 [T, B, height, width, 3], int32 [B] how many of them belong to the episode). The key is consumed.
+    """
+    steps = min(env.env.horizon, max_steps)
+    reset_key, key = jax.random.split(key)
+    still = VecEnv(env.env, env.num_envs, "none")
+    draw = jax.vmap(env.env.render, in_axes=(0, None))
+
+    def one_step(carry: tuple[Acting, Array], key: Array) -> tuple[tuple[Acting, Array], tuple[Array, Array]]:
+        acting, over = carry
+        frame = draw(acting.env.env, env_params)
+        acting, outcome = act(still, agent, params, acting, key, env_params, True)
+        return (acting, over | outcome.done), (frame, ~over)
+
+    start = (start_acting(still, agent, reset_key, env_params), jnp.zeros(env.num_envs, bool))
+    (acting, _), (frames, running) = jax.lax.scan(one_step, start, jax.random.split(key, steps))
+    frames = jnp.concatenate([frames, draw(acting.env.env, env_params)[None]])
+    return frames, jnp.sum(running, axis=0, dtype=jnp.int32) + 1
+
+
+def _record(episodes: Episodes, outcome: Outcome, ended: Array) -> Episodes:
+    """Write the episodes that end now into their slots; those beyond the wanted number fall outside and are dropped."""
+    slot = jnp.where(outcome.done, ended, episodes.finished.shape[1])
+
+    def put(table: Array, value: Any) -> Array:
+        rows = jnp.arange(table.shape[0])
+        return table.at[rows, slot].set(jnp.asarray(value).astype(table.dtype), mode="drop")
+
+    return Episodes(
+        returns=put(episodes.returns, outcome.episode_return),
+        lengths=put(episodes.lengths, outcome.episode_length),
+        success=None if episodes.success is None else put(episodes.success, outcome.info["success"]),
+        finished=put(episodes.finished, jnp.ones_like(outcome.done)),
+    )

@@ -1,0 +1,1 @@
+"""The host side of a run: the only place with files, clocks, signals and threads."""

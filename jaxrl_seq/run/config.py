@@ -1,0 +1,132 @@
+"""What `jaxrl-seq train` understands: frozen dataclasses that tyro turns into flags and config.json keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from jaxrl_seq.envs import VecEnv, make
+from jaxrl_seq.models import ModelConfig, config_to_dict, model_config
+from jaxrl_seq.online import PPO, PPOHyper, make_ppo
+from jaxrl_seq.run.loop import RunOptions
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run goes."""
+
+    run_dir: str | None = None
+    """Folder of the run; by default a fresh one under runs/."""
+    overwrite: bool = False
+    """Replace an earlier run in --run-dir."""
+    tensorboard: bool = False
+    """Also log to TensorBoard (needs the extra `tensorboard`)."""
+    wandb: bool = False
+    """Also log to Weights & Biases (needs the extra `wandb`)."""
+
+
+@dataclass(frozen=True)
+class TrainPPO(Generic[Model]):
+    """Train PPO with a memory on an environment, all on the device."""
+
+    model: Model
+    """Sizes of the memory; which flags there are depends on --model."""
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = "s5"
+    """The memory: see `jaxrl-seq list models`."""
+    env: str = "tmaze"
+    """Environment id: name[-preset][,option=value ...] or gymnax:ID; see `jaxrl-seq list envs`."""
+    num_envs: int = 64
+    """Environments stepped together."""
+    num_steps: int = 102
+    """Steps of each environment per update; a multiple of a fixed episode length wastes nothing."""
+    epochs: int = 4
+    """Passes over each rollout."""
+    minibatches: int = 4
+    """Parts of each pass: whole environments, so num_envs must be divisible by it."""
+    reset_policy: Literal["auto", "sync", "select", "pool"] = "auto"
+    """How finished episodes are replaced."""
+    anneal_lr: bool = False
+    """Let the learning rate fall linearly to zero over the run."""
+    hyper: tyro.conf.OmitArgPrefixes[PPOHyper] = field(default_factory=PPOHyper)
+    run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
+    placement: tyro.conf.OmitArgPrefixes[Placement] = field(default_factory=Placement)
+
+    def build(self) -> tuple[PPO, PPOHyper]:
+        """The learner and its hyper-parameters. ValueError for anything that cannot work."""
+        env, params = make(self.env)
+        vec = VecEnv(env, self.num_envs, self.reset_policy)
+        assert isinstance(self.model, ModelConfig)
+        learner = make_ppo(
+            vec, self.model.build(), num_steps=self.num_steps, epochs=self.epochs, minibatches=self.minibatches
+        )
+        updates = -(-self.run.total_steps // learner.steps_per_update)
+        anneal = float(updates) if self.anneal_lr else self.hyper.anneal_updates
+        return learner, dataclasses.replace(self.hyper, env_params=params, anneal_updates=anneal)
+
+    def record(self) -> dict[str, Any]:
+        """What config.json keeps: names for people and everything that `load` needs."""
+        kept = (f.name for f in dataclasses.fields(self) if f.name != "placement")
+        settings = {name: getattr(self, name) for name in kept}
+        settings["hyper"] = {k: v for k, v in vars(self.hyper).items() if k != "env_params"}
+        settings["run"] = dataclasses.asdict(self.run)
+        settings["model"] = config_to_dict(self.model)
+        return {"command": "train ppo", "env": self.env, "model": self.model_name, "learner": "ppo", "settings": settings}
+
+
+def parse_train(argv: list[str]) -> TrainPPO[Any]:
+    """What the flags ask for. The model's own flags are known only once its name is, so that is read first."""
+    name = _flag(argv, "--model") or "s5"
+    return tyro.cli(
+        TrainPPO[type(model_config(name))],
+        args=argv,
+        prog="jaxrl-seq train ppo",
+        config=(tyro.conf.SuppressFixed,),
+    )
+
+
+def load(run_dir: str | Path) -> TrainPPO[Any]:
+    """The config that a run folder was made from. ValueError for a folder that is no run, or no run of the CLI."""
+    path = Path(run_dir) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run_dir} holds no run (no config.json). Give the folder that `jaxrl-seq train` printed.")
+    record = json.loads(path.read_text())
+    if record.get("command") != "train ppo":
+        raise ValueError(
+            f"{run_dir} was not made by `jaxrl-seq train ppo`: go on with train(..., run_dir=..., resume=True) "
+            "in the script that made it."
+        )
+    settings = dict(record["settings"])
+    model = dict(settings.pop("model"))
+    settings["model"] = model_config(model.pop("name"), **model)
+    settings["hyper"] = _filled(PPOHyper, settings["hyper"])
+    settings["run"] = _filled(RunOptions, settings["run"])
+    return _filled(TrainPPO, settings)
+
+
+def _filled(cls: Any, values: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"config.json: unknown field {name!r} of {cls.__name__}.{hint}")
+    return cls(**values)
+
+
+def _flag(argv: list[str], name: str) -> str | None:
+    """The value of a flag, as `--name value` or `--name=value`; the last one wins."""
+    value = None
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if word == name:
+            value = following
+        elif word.startswith(name + "="):
+            value = word.partition("=")[2]
+    return value

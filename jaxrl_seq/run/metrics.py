@@ -1,0 +1,43 @@
+"""From device sums to the numbers in a row, on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+TOTALS = ("episodes", "skipped", "overflow")
+
+
+def row_metrics(sums: dict[str, np.ndarray], updates: int) -> dict[str, Any]:
+    """Means of a row that covers `updates` updates, from sums [] or [S].
+
+    `x_sum` becomes `x_mean` (success_sum: `success`) over the episodes that ended, NaN where none did.
+    """
+    episodes = np.asarray(sums.get("episodes", 0.0), np.float64)
+    row: dict[str, Any] = {}
+    for name, value in sums.items():
+        value = np.asarray(value, np.float64)
+        if name.endswith("_sum"):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = np.where(episodes > 0, value / np.maximum(episodes, 1), np.nan)
+            row["success" if name == "success_sum" else name.removesuffix("_sum") + "_mean"] = mean
+        elif name in TOTALS:
+            row[name] = value
+        else:
+            row[name] = value / updates
+    return {name: value.tolist() for name, value in row.items()}
+
+
+def evaluation_metrics(episodes: Any) -> dict[str, Any]:
+    """Means per lane of an `Episodes` of numpy arrays [B, E] or [S, B, E]."""
+    finished = np.asarray(episodes.finished)
+    count = np.maximum(finished.sum((-2, -1)), 1)
+    row = {
+        "return_mean": (episodes.returns.sum((-2, -1)) / count).tolist(),
+        "length_mean": (episodes.lengths.sum((-2, -1)) / count).tolist(),
+        "unfinished": (1.0 - finished.mean((-2, -1))).tolist(),
+    }
+    if episodes.success is not None:
+        row["success"] = (episodes.success.sum((-2, -1)) / count).tolist()
+    return row

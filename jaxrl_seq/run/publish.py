@@ -1,0 +1,50 @@
+"""What a finished run shows: a film of the agent and the report."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxrl_seq.run.lanes import lane
+from jaxrl_seq.run.loop import Run
+
+
+def publish(run: Run) -> Path:
+    """Write videos/final.gif (where the environment has a renderer) and report.html; returns the report's path.
+
+    Raises ValueError for a run without a folder.
+    """
+    if run.folder is None:
+        raise ValueError("This run has no folder: train with run_dir=... to get a report.")
+    try:
+        film_run(run)
+    except Exception as error:  # a picture must never cost a finished run
+        warnings.warn(f"No film of the agent: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+    from jaxrl_seq.run.report import write_report
+
+    return write_report(run.folder)
+
+
+def film_run(run: Run, num_envs: int = 4) -> Path | None:
+    """One greedy episode in `num_envs` environments as a GIF; the first lane's agent if several seeds ran."""
+    from jaxrl_seq.run.video import grid, write_gif
+
+    assert run.folder is not None
+    learner = run.learner
+    if not hasattr(learner, "film") or not learner.env.env.has("render"):
+        return None
+    state = lane(run.state, 0) if run.summary["seeds"] > 1 else run.state
+    key = jax.random.key(0xF11)
+
+    def play(state, hyper, key):
+        return learner.film(state, hyper, key, num_envs=num_envs)
+
+    frames, lengths = jax.device_get(jax.jit(play)(state, run.hyper, key))
+    clips = [np.asarray(frames[: lengths[i], i]) for i in range(num_envs)]
+    path = run.folder / "videos" / "final.gif"
+    path.parent.mkdir(exist_ok=True)
+    write_gif(path, grid(clips), fps=15, scale=2)
+    return path
