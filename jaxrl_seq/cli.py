@@ -92,7 +92,8 @@ def _go(config: TrainPPO[Any], folder: Path, resume: bool) -> int:
 
 def _print_summary(run: Run) -> None:
     s = run.summary
-    print(f"{s['steps'] * s['seeds']:,} steps in {s['wall_s']:.1f} s: {s['steps_per_second']:,.0f} steps/s on {s['device']}")
+    speed = f"{s['steps_per_second']:,.0f} steps/s on {s['device']}"
+    print(f"{s['steps'] * s['seeds']:,} steps in {s['wall_s']:.1f} s: {speed}")
     if s["eval_return_mean"] is None:
         return
     low, high = s["eval_return_ci"]

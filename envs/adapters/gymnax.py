@@ -162,7 +162,10 @@ def _state_dtypes(config: Config, actions: Space) -> PyTree:
     gymnax opens many episodes with Python numbers, whose dtypes then change at the first step.
     """
     raw, key = config.env, jax.eval_shape(lambda: jax.random.key(0))
-    params, action = jax.eval_shape(lambda: _as_arrays(raw.default_params)), jax.eval_shape(actions.sample, key)
+    params, action = (
+        jax.eval_shape(lambda: _as_arrays(raw.default_params)),
+        jax.eval_shape(actions.sample, key),
+    )
     state = jax.eval_shape(raw.reset_env, key, params)[1]
     for _ in range(4):  # one round suffices unless a leaf's dtype depends on another's
         state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
@@ -257,7 +260,10 @@ def _meta_maze(raw: Any, params: Any, declared: Any) -> tuple[Any, Any]:
 
 
 def _mnist(raw: Any, params: Any, declared: Any) -> tuple[Any, Any]:
-    return -128 / 255, 1.0  # gymnax reads the pixels as int8, so that the bright half of them comes out negative
+    return (
+        -128 / 255,
+        1.0,
+    )  # gymnax reads the pixels as int8, so that the bright half of them comes out negative
 
 
 _WIDER: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
@@ -280,7 +286,16 @@ _LENGTH: dict[str, Callable[[Any, Any], float]] = {
     "MemoryChain": lambda raw, params: int(params.memory_length) + 1,
     "UmbrellaChain": lambda raw, params: int(params.chain_length),
 } | dict.fromkeys(
-    ("DiscountingChain", "BernoulliBandit", "GaussianBandit", "Pendulum", "PointRobot", "Reacher", "Swimmer", "MinFreeway"),
+    (
+        "DiscountingChain",
+        "BernoulliBandit",
+        "GaussianBandit",
+        "Pendulum",
+        "PointRobot",
+        "Reacher",
+        "Swimmer",
+        "MinFreeway",
+    ),
     lambda raw, params: _NEVER,
 )
 """Steps after which gymnax's own environments terminate whatever is done; those not listed can end at any time."""

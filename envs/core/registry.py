@@ -31,10 +31,10 @@ from jaxrl_seq.envs.core.protocol import Env
 class Entry:
     """A registered environment: where its class or factory is, and its named presets (option dictionaries)."""
 
-    factory: str | Callable[..., Env]
+    factory: str | Callable[..., Any]
     presets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
-    def load(self) -> Callable[..., Env]:
+    def load(self) -> Callable[..., Any]:
         if not isinstance(self.factory, str):
             return self.factory
         module, _, name = self.factory.partition(":")
@@ -103,20 +103,25 @@ def make(spec: str, **options: Any) -> tuple[Env, Any]:
     return _build(name, entry.load(), options)
 
 
-def _build(name: str, factory: Callable[..., Env], options: dict[str, Any]) -> tuple[Env, Any]:
+def _build(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> tuple[Env, Any]:
     """Split the options into static fields and params, check them, and build."""
-    fields = {f.name: f for f in dataclasses.fields(factory)} if dataclasses.is_dataclass(factory) else {}
+    fields = _fields(factory)
     static = set(fields) or set(options)
     for option in options.keys() & fields.keys():
         _check_static(f"{name}: {option}", options[option], fields[option].default)
     env = factory(**{k: v for k, v in options.items() if k in static})
     params = env.default_params()
-    leaves = {f.name for f in dataclasses.fields(params)} if dataclasses.is_dataclass(params) else set()
+    leaves = set(_fields(params))
     traced = {k: v for k, v in options.items() if k not in static}
     for option in traced:
         known(option, static | leaves, f"option of {name}")
     cast = {k: as_leaf(f"{name}: {k}", v, getattr(params, k)) for k, v in traced.items()}
     return env, dataclasses.replace(params, **cast) if cast else params
+
+
+def _fields(thing: Any) -> dict[str, dataclasses.Field]:
+    """The fields of a dataclass or of an instance of one, by name; none of anything else."""
+    return {f.name: f for f in dataclasses.fields(thing)} if dataclasses.is_dataclass(thing) else {}
 
 
 def _check_static(what: str, value: Any, default: Any) -> None:
@@ -129,9 +134,7 @@ def _check_static(what: str, value: Any, default: Any) -> None:
 
 def _entries() -> dict[str, Entry]:
     """Our own and registered ids, plus those that installed packages announce."""
-    found = {
-        point.name: Entry(point.value) for point in importlib.metadata.entry_points(group="jaxrl_seq.envs")
-    }
+    found = {point.name: Entry(point.value) for point in importlib.metadata.entry_points(group="jaxrl_seq.envs")}
     return found | _ENTRIES
 
 
@@ -154,7 +157,7 @@ def as_leaf(what: str, value: Any, like: Any) -> jax.Array:
         given = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{what} = {value!r} is not a number.") from None
-    if dtype == bool and not np.isin(given, (0, 1)).all():
+    if jnp.issubdtype(dtype, jnp.bool_) and not np.isin(given, (0, 1)).all():
         raise ValueError(f"{what} = {value!r} must be true or false.")
     if jnp.issubdtype(dtype, jnp.integer) and (given != np.round(given)).any():
         raise ValueError(f"{what} = {value!r} must be a whole number.")

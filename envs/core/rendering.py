@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+Scalar = Array | float
 
 WHITE, BLACK, GREY = (255, 255, 255), (20, 20, 24), (200, 200, 206)
 BLUE, ORANGE, GREEN, RED = (46, 104, 192), (230, 126, 34), (39, 155, 88), (205, 56, 48)
@@ -24,19 +25,19 @@ def grid(height: int, width: int) -> tuple[Array, Array]:
     return jnp.arange(height, dtype=jnp.float32)[:, None] + 0.5, jnp.arange(width, dtype=jnp.float32)[None] + 0.5
 
 
-def rectangle(height: int, width: int, top: Array, left: Array, bottom: Array, right: Array) -> Array:
+def rectangle(height: int, width: int, top: Scalar, left: Scalar, bottom: Scalar, right: Scalar) -> Array:
     """bool [height, width]: the pixels of an axis-aligned rectangle (bounds in pixels)."""
     y, x = grid(height, width)
     return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
 
-def disc(height: int, width: int, y0: Array, x0: Array, radius: float) -> Array:
+def disc(height: int, width: int, y0: Scalar, x0: Scalar, radius: float) -> Array:
     """bool [height, width]: the pixels within `radius` of (y0, x0)."""
     y, x = grid(height, width)
     return (y - y0) ** 2 + (x - x0) ** 2 <= radius**2
 
 
-def segment(height: int, width: int, y0: Array, x0: Array, y1: Array, x1: Array, thickness: float) -> Array:
+def segment(height: int, width: int, y0: Scalar, x0: Scalar, y1: Scalar, x1: Scalar, thickness: float) -> Array:
     """bool [height, width]: the pixels within `thickness` / 2 of the line from (y0, x0) to (y1, x1)."""
     y, x = grid(height, width)
     dy, dx = y1 - y0, x1 - x0

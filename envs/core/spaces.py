@@ -103,8 +103,7 @@ class Box(Space):
             bound = np.asarray(getattr(self, side), np.float64).ravel()
             if bound.size not in (1, math.prod(self.shape)):
                 raise ValueError(
-                    f"Box: {side} has {bound.size} entries for shape {self.shape}; "
-                    f"give 1 or {math.prod(self.shape)}."
+                    f"Box: {side} has {bound.size} entries for shape {self.shape}; give 1 or {math.prod(self.shape)}."
                 )
             object.__setattr__(self, side, float(bound[0]) if bound.size == 1 else tuple(bound.tolist()))
         if np.any(self.bounds[0] > self.bounds[1]):

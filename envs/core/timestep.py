@@ -44,9 +44,7 @@ class TimeStep:
 def opening(obs: PyTree, **fields: Any) -> TimeStep:
     """The TimeStep of a reset: `first` is set, everything else is zero. `fields` adds mask, cost or info."""
     no = jnp.zeros((), bool)
-    return TimeStep(
-        obs=obs, reward=jnp.zeros((), jnp.float32), terminated=no, truncated=no, first=~no, **fields
-    )
+    return TimeStep(obs=obs, reward=jnp.zeros((), jnp.float32), terminated=no, truncated=no, first=~no, **fields)
 
 
 def transition(obs: PyTree, reward: Any, terminated: Any = False, truncated: Any = False, **fields: Any) -> TimeStep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -111,9 +111,9 @@ class VecEnv:
     * `"none"`: never; evaluation and adapters use it.
     * `"auto"`: sync for fixed-length episodes; otherwise select if a reset costs under 0.3 of a step, else pool.
 
-    Keys: `reset(key)` opens environment i with `split(key, B)[i]`, and `step(key)` splits its key into two, one for
-    the steps and one for the resets, each split into B again. With "pool", `reset` first splits off the pool's key,
-    and `refill(key)` makes its M resets from `split(key, M)`.
+    Keys: `reset(key)` opens environment i with `split(key, B)[i]` (with "pool" the second half of
+    `split(key)` makes the pool and the first half the environments); `refill(key)` makes its M resets from
+    `split(key, M)`.
 
     Environment parameters may carry a leading `[num_envs]` axis on any leaf: one value per environment.
     """
@@ -158,19 +158,21 @@ class VecEnv:
 
     def refill(self, key: Array, state: VecState, params: PyTree) -> VecState:
         """Make a fresh pool ("pool" only; otherwise the state comes back as it is). The key is consumed."""
-        return state if state.pool is None else state.replace(pool=self._fill(key, params))
+        return state if state.pool is None else replace(state, pool=self._fill(key, params))
 
     def step(self, key: Array, state: VecState, action: Array, params: PyTree) -> tuple[VecState, Outcome]:
-        """Act in every environment (`action` [B, ...]), then reset those that finished. The key is consumed."""
-        step_key, reset_key = jax.random.split(key)
-        keys = jax.random.split(step_key, self.num_envs)
+        """Act in every environment (`action` [B, ...]), then reset those that finished. The key is consumed.
+
+        Environment i steps with `split(key, B)[i]`; new episodes come from `split(fold_in(key, B), B)`.
+        """
+        keys = jax.random.split(key, self.num_envs)
         axes = stacked_params(self.env, params, self.num_envs)
         env_state, timestep = jax.vmap(self.env.step, in_axes=(0, 0, 0, axes))(keys, state.env, action, params)
 
         final = Inputs(timestep.obs, action, timestep.reward, timestep.first, timestep.action_mask)
         episode_return = state.episode_return + timestep.reward
         episode_length = state.episode_length + 1
-        env_state, opened, pool, overflow = self._replace_finished(reset_key, env_state, timestep, state.pool, params)
+        env_state, opened, pool, overflow = self._replace_finished(key, env_state, timestep, state.pool, params)
         new = opened.first
         outcome = Outcome(
             reward=timestep.reward,
@@ -199,7 +201,7 @@ class VecEnv:
         )
         return state, outcome
 
-    # --- resets ------------------------------------------------------------------------------------------------------
+    # --- resets ---------------------------------------------------------------------------------------------
     def _replace_finished(
         self, key: Array, env_state: PyTree, timestep: TimeStep, pool: Pool | None, params: PyTree
     ) -> tuple[PyTree, TimeStep, Pool | None, Array]:
@@ -214,14 +216,18 @@ class VecEnv:
             fresh = jax.tree.map(lambda x: x[ticket % size], (pool.state, pool.timestep))
             used = pool.used + jnp.sum(done, dtype=jnp.int32)
             overflow = jnp.maximum(used - jnp.maximum(pool.used, size), 0)
-            return *where_rows(done, fresh, old), pool.replace(used=used), overflow
+            return *where_rows(done, fresh, old), replace(pool, used=used), overflow
         if self.reset_policy == "select":
-            return *where_rows(done, self._reset_all(key, params), old), pool, none_left
+            return *where_rows(done, self._fresh(key, params), old), pool, none_left
 
         def reset_done(old: PyTree, key: Array, params: PyTree) -> PyTree:
-            return where_rows(old[1].done, self._reset_all(key, params), old)
+            return where_rows(old[1].done, self._fresh(key, params), old)
 
         return *apply_if_any(jnp.any(done), reset_done, old, key, params), pool, none_left
+
+    def _fresh(self, key: Array, params: PyTree) -> tuple[PyTree, TimeStep]:
+        """Resets with a step's own key: folding in B gives a key that no environment stepped with."""
+        return self._reset_all(jax.random.fold_in(key, self.num_envs), params)
 
     def _reset_all(self, key: Array, params: PyTree) -> tuple[PyTree, TimeStep]:
         axes = stacked_params(self.env, params, self.num_envs)
@@ -230,8 +236,8 @@ class VecEnv:
     def _fill(self, key: Array, params: PyTree) -> Pool:
         if any(axis == 0 for axis in jax.tree.leaves(stacked_params(self.env, params, self.num_envs))):
             raise ValueError(
-                f"{self.env.name}: a reset pool is shared by all environments, so params cannot differ per environment; "
-                'use reset_policy="select" or "sync".'
+                f"{self.env.name}: a reset pool is shared by all environments, so params cannot differ "
+                'per environment; use reset_policy="select" or "sync".'
             )
         size = self.pool_size or 2 * self.num_envs
         state, timestep = jax.vmap(self.env.reset, in_axes=(0, None))(jax.random.split(key, size), params)
@@ -244,9 +250,7 @@ class VecEnv:
         def first(x: Array, axis: int | None) -> Array:
             return x if axis is None else x[0]
 
-        return jax.eval_shape(
-            lambda p: jax.tree.map(first, p, axes, is_leaf=lambda x: x is None), params
-        )
+        return jax.eval_shape(lambda p: jax.tree.map(first, p, axes, is_leaf=lambda x: x is None), params)
 
     def _sample_actions(self, key: Array) -> Array:
         return jax.vmap(self.env.action_space().sample)(jax.random.split(key, self.num_envs))
@@ -254,7 +258,7 @@ class VecEnv:
 
 @functools.lru_cache(maxsize=256)
 def _best_policy(env: Env) -> ResetPolicy:
-    """"auto", decided by XLA's own count of operations."""
+    """The policy that "auto" stands for, decided by XLA's own count of operations."""
     if env.fixed_length:
         return "sync"
     key, params = jax.random.key(0), env.default_params()

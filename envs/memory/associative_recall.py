@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax
@@ -95,7 +95,7 @@ class AssociativeRecall(Env[AssociativeRecallState, tuple[()]]):
         right = action == state.values[self._asked_pair(state)]
         asks = self._asks(state)
         reward = jnp.where(asks, jnp.where(right, 1.0, -1.0) / self.queries, 0.0)
-        state = state.replace(t=state.t + 1, mistakes=state.mistakes + (asks & ~right))
+        state = replace(state, t=state.t + 1, mistakes=state.mistakes + (asks & ~right))
         over = state.t >= self.horizon
         success = over & (state.mistakes == 0)
         return state, transition(self._obs(state), reward, terminated=over, info={"success": success})
@@ -148,7 +148,9 @@ class AssociativeRecall(Env[AssociativeRecallState, tuple[()]]):
 
         shown = self._shown_pair(state)
         showing, asks = state.t < 2 * self.pairs, self._asks(state)
-        frame_key = (column == jnp.where(asks, self._asked_pair(state), shown)) & (asks | (showing & (state.t % 2 == 0)))
+        frame_key = (column == jnp.where(asks, self._asked_pair(state), shown)) & (
+            asks | (showing & (state.t % 2 == 0))
+        )
         frame_value = (column == shown) & showing & (state.t % 2 == 1)
         within = (x >= 2) & (x < width - 2)
         image = draw.canvas(height, width)
@@ -164,7 +166,10 @@ class AssociativeRecall(Env[AssociativeRecallState, tuple[()]]):
         return draw.paint(image, draw.rectangle(height, width, 44, 0, 48, width * state.t / self.horizon), draw.ORANGE)
 
     def ascii(self, state: AssociativeRecallState, params: tuple[()]) -> str:
-        t, asked = int(state.t), int(state.order[max(0, min(int(state.t) - self.first_query, self.queries - 1))])
+        t, asked = (
+            int(state.t),
+            int(state.order[max(0, min(int(state.t) - self.first_query, self.queries - 1))]),
+        )
         pairs = [
             f"{int(k)}:{int(v) if t > 2 * i else '?'}" if t >= 2 * i else "?:?"
             for i, (k, v) in enumerate(zip(state.keys, state.values, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax
@@ -73,7 +73,7 @@ class RepeatPrevious(Env[RepeatPreviousState, tuple[()]]):
         del key
         asked = state.t + 1 >= self.k
         points = jnp.where(action == self._target(state), 1.0, -1.0) / (self.num_cards - self.k)
-        state = state.replace(t=state.t + 1)
+        state = replace(state, t=state.t + 1)
         over = state.t >= self.horizon
         return state, transition(self._obs(state), jnp.where(asked, points, 0.0), terminated=over)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax
@@ -89,7 +89,7 @@ class TMaze(Env[TMazeState, TMazeParams]):
         in_arm = state.y != 0
         x = jnp.where(in_arm, state.x, jnp.clip(state.x + dx, 0, self.junction))
         y = jnp.where(state.x == self.junction, jnp.clip(state.y + dy, -1, 1), 0)
-        state = state.replace(x=x, y=y, seen=state.seen | (state.x == 0), t=state.t + 1)
+        state = replace(state, x=x, y=y, seen=state.seen | (state.x == 0), t=state.t + 1)
 
         over = state.t >= self.horizon
         success = over & (y == state.goal)
@@ -130,7 +130,11 @@ class TMaze(Env[TMazeState, TMazeParams]):
         return draw.paint(image, draw.disc(height, width, middle - row * state.y, x + 2, 4), draw.BLUE)
 
     def ascii(self, state: TMazeState, params: TMazeParams) -> str:
-        rows = {1: [" "] * (self.junction + 1), 0: ["."] * (self.junction + 1), -1: [" "] * (self.junction + 1)}
+        rows = {
+            1: [" "] * (self.junction + 1),
+            0: ["."] * (self.junction + 1),
+            -1: [" "] * (self.junction + 1),
+        }
         rows[1][-1] = rows[-1][-1] = "."
         rows[int(state.goal)][-1] = "G"
         rows[0][0] = "^" if int(state.goal) > 0 else "v"

@@ -140,8 +140,6 @@ class TransformerConfig:
     def build(self) -> SequenceStack:
         """The stack: norm, attention, residual, norm, feed-forward, residual, a layer; output normalised."""
         dtype = operand_dtype(self.dtype)
-        layer = SlidingWindowAttention(
-            self.width, self.heads, self.kv_heads, self.window, self.positions, dtype
-        )
+        layer = SlidingWindowAttention(self.width, self.heads, self.kv_heads, self.window, self.positions, dtype)
         mixers: list[SequenceModel] = [layer.clone() for _ in range(self.layers)]
         return stack_of(mixers, features=self.width, ffn=self.ffn, expand=self.expand, dtype=dtype)

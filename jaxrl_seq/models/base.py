@@ -81,10 +81,10 @@ def as_functions(model: SequenceModel) -> SequenceFns:
         carry = model.initialize_carry((1,))
         return model.init(key, carry, jnp.zeros((1, 1, features_in)), jnp.ones((1, 1), bool))
 
-    def apply(params, carry, x, reset):
+    def apply(params: Any, carry: Carry, x: Array, reset: Array) -> Any:
         return model.apply(params, carry, x, reset)
 
-    def step(params, carry, x, reset):
+    def step(params: Any, carry: Carry, x: Array, reset: Array) -> Any:
         return model.apply(params, carry, x, reset, method="step")
 
     return SequenceFns(init, apply, step, model.initialize_carry)

@@ -74,6 +74,4 @@ class GRUConfig:
     def build(self) -> SequenceStack:
         """The stack: norm, GRU, residual, a layer; output normalised."""
         dtype = operand_dtype(self.dtype)
-        return stack_of(
-            [GRU(self.width, dtype) for _ in range(self.layers)], features=self.width, dtype=dtype
-        )
+        return stack_of([GRU(self.width, dtype) for _ in range(self.layers)], features=self.width, dtype=dtype)

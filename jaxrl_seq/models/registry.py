@@ -12,23 +12,21 @@ import jax.numpy as jnp
 
 from jaxrl_seq.models.base import ModelConfig, SequenceModel
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C")
 
 _MODELS: dict[str, type] = {}
 MODELS: Mapping[str, type] = MappingProxyType(_MODELS)
 """Name -> config class, in order of registration (read-only view)."""
 
 
-def register_model(name: str) -> Callable[[C], C]:
+def register_model(name: str) -> Callable[[type[C]], type[C]]:
     """Class decorator that makes a frozen config dataclass known as `name`. ValueError if the name is taken."""
 
-    def register(cls: C) -> C:
+    def register(cls: type[C]) -> type[C]:
         if name in _MODELS and _MODELS[name].__qualname__ != cls.__qualname__:
             raise ValueError(f"model name {name!r} is taken by {_MODELS[name].__qualname__}")
-        if not dataclasses.is_dataclass(cls) or not hasattr(cls, "build"):
-            raise ValueError(
-                f"{cls.__name__} must be a dataclass with a build() method to be registered as a model"
-            )
+        if not (hasattr(cls, "__dataclass_fields__") and hasattr(cls, "build")):
+            raise ValueError(f"{cls.__name__} must be a dataclass with a build() method to be registered as a model")
         _MODELS[name] = cls
         return cls
 

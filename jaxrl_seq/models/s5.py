@@ -55,9 +55,7 @@ class S5(SequenceModel):
     def setup(self) -> None:
         half, width = self.state // 2, self.features
         self.log_decay = self.param("log_decay", _init_log_decay, (half,), jnp.float32)
-        self.frequency = self.param(
-            "frequency", _init_frequency(self.state, self.blocks), (half,), jnp.float32
-        )
+        self.frequency = self.param("frequency", _init_frequency(self.state, self.blocks), (half,), jnp.float32)
         self.log_dt = self.param("log_dt", _init_log_dt(self.dt_min, self.dt_max), (half,), jnp.float32)
         self.w_in = self.param("w_in", _init_input(self.state, self.blocks), (2, width, half), jnp.float32)
         self.w_out = self.param("w_out", _init_output(self.state, self.blocks), (2, half, width), jnp.float32)
@@ -66,9 +64,7 @@ class S5(SequenceModel):
 
     def _discrete(self) -> tuple[Pair, Pair]:
         """Decay (re, im)[P] and input matrix (re, im)[D, P] for one step."""
-        decay, gain = discretize(
-            self.discretization, -jnp.exp(self.log_decay), self.frequency, jnp.exp(self.log_dt)
-        )
+        decay, gain = discretize(self.discretization, -jnp.exp(self.log_decay), self.frequency, jnp.exp(self.log_dt))
         re, im = self.w_in[0], self.w_in[1]
         return decay, (re * gain[0] - im * gain[1], re * gain[1] + im * gain[0])
 

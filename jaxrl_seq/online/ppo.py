@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
@@ -69,9 +70,6 @@ class Batch:
     target: Array
 
 
-_INIT, _RESET, _ACT, _SHUFFLE = range(4)
-
-
 @dataclass(frozen=True)
 class PPO:
     """One update = a rollout of `num_steps` in every environment, then `epochs` passes over it in minibatches.
@@ -108,33 +106,36 @@ class PPO:
         """Fresh parameters, environments and memory. The key is consumed."""
         inputs = example_inputs(self.env.env, (1, 1))
         carry = self.agent.initialize_carry((1,))
-        params = self.agent.init(jax.random.fold_in(key, _INIT), carry, inputs, inputs.first)
-        acting = start_acting(self.env, self.agent, jax.random.fold_in(key, _RESET), self._env_params(hyper))
+        init_key, reset_key, key = jax.random.split(key, 3)
+        params = self.agent.init(init_key, carry, inputs, inputs.first)
+        acting = start_acting(self.env, self.agent, reset_key, self._env_params(hyper))
         return PPOState(
-            params=params, opt_state=_adam.init(params), acting=acting, key=key, update=jnp.zeros((), jnp.int32)
+            params=params,
+            opt_state=_adam.init(ravel_pytree(params)[0]),
+            acting=acting,
+            key=key,
+            update=jnp.zeros((), jnp.int32),
         )
 
     def update(self, state: PPOState, hyper: PPOHyper) -> tuple[PPOState, Metrics]:
         """One rollout and its epochs. Pure; vmap it over (state, hyper) freely."""
-        key = jax.random.fold_in(state.key, state.update)
+        act_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.update))
         acting, (trajectory, episodes) = rollout(
             self.env,
             self.agent,
             state.params,
             state.acting,
-            jax.random.fold_in(key, _ACT),
+            act_key,
             self._env_params(hyper),
             self.num_steps,
         )
         batch = _with_advantages(trajectory, hyper)
         lr = _learning_rate(state.update, hyper)
-        (params, opt_state), losses = self._optimise(
-            jax.random.fold_in(key, _SHUFFLE), state.params, state.opt_state, batch, hyper, lr
-        )
+        (params, opt_state), losses = self._optimise(shuffle_key, state.params, state.opt_state, batch, hyper, lr)
         state = state.replace(params=params, opt_state=opt_state, acting=acting, update=state.update + 1)
         return state, episodes | losses | {"explained_variance": _explained_variance(batch), "lr": lr}
 
-    # --- the epochs ---------------------------------------------------------------------------------------------------
+    # --- the epochs --------------------------------------------------------------------------------------------------
     def _optimise(
         self, key: Array, params: PyTree, opt_state: PyTree, batch: Batch, hyper: PPOHyper, lr: Array
     ) -> tuple[tuple[PyTree, PyTree], Metrics]:
@@ -142,19 +143,20 @@ class PPO:
             params, opt_state = carry
             part = _take_batch(batch, envs)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, part, hyper)
-            norm = optax.global_norm(grads)
+            # One flat vector: the optimiser is then a handful of kernels, however many parameters there are.
+            flat, unflatten = ravel_pytree(grads)
+            norm = jnp.linalg.norm(flat)
             # A step that is not finite is left out and counted, so one bad batch cannot end a run.
             good = jnp.isfinite(norm)
-            scale = jnp.minimum(1.0, hyper.max_grad_norm / jnp.maximum(norm, 1e-12))
-            direction, new_opt = _adam.update(jax.tree.map(lambda g: g * scale, grads), opt_state)
-            new_params = jax.tree.map(lambda p, d: p - lr * d, params, direction)
-            kept = jax.tree.map(
-                lambda new, old: jnp.where(good, new, old), (new_params, new_opt), (params, opt_state)
-            )
-            return kept, metrics | {"grad_norm": norm, "skipped": 1.0 - good}
+            clipped = flat * jnp.minimum(1.0, hyper.max_grad_norm / jnp.maximum(norm, 1e-12))
+            direction, new_opt = _adam.update(clipped, opt_state)
+            opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new_opt, opt_state)
+            step = unflatten(jnp.where(good, -lr * direction, 0.0))
+            params = jax.tree.map(jnp.add, params, step)
+            return (params, opt_state), metrics | {"grad_norm": norm, "skipped": 1.0 - good}
 
-        keys = jax.random.split(key, self.epochs)
-        order = jax.vmap(lambda k: jax.random.permutation(k, self.env.num_envs))(keys)
+        # Random ranks are a random order: one draw and one sort for all epochs.
+        order = jnp.argsort(jax.random.bits(key, (self.epochs, self.env.num_envs)), axis=-1)
         (params, opt_state), metrics = jax.lax.scan(
             one_minibatch, (params, opt_state), order.reshape(self.epochs * self.minibatches, -1)
         )
@@ -184,7 +186,7 @@ class PPO:
             "ratio_error": jnp.max(jnp.abs(ratio - 1.0)),
         }
 
-    # --- what a run may ask of a learner --------------------------------------------------------------------------------
+    # --- what a run may ask of a learner -----------------------------------------------------------------------------
     def default_hyper(self) -> PPOHyper:
         return PPOHyper()
 
@@ -203,9 +205,7 @@ class PPO:
     ) -> Episodes:
         """`episodes` episodes in each of `num_envs` environments; see `online.evaluate`. The key is consumed."""
         params = self._env_params(hyper)
-        return evaluate(
-            self._eval_env, self.agent, state.params, key, params, episodes=episodes, greedy=greedy
-        )
+        return evaluate(self._eval_env, self.agent, state.params, key, params, episodes=episodes, greedy=greedy)
 
     def film(
         self, state: PPOState, hyper: PPOHyper, key: Array, *, num_envs: int = 4, max_steps: int = 200

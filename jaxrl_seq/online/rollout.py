@@ -53,12 +53,12 @@ def rollout(
 
     The key is consumed.
     """
-    pool_key, key = jax.random.split(key)
-    acting = acting.replace(env=env.refill(pool_key, acting.env, env_params))
+    keys = jax.random.split(key, (num_steps + 1, 2))
+    acting = acting.replace(env=env.refill(keys[-1, 0], acting.env, env_params))
     start = acting.carry
 
-    def one_step(acting: Acting, key: Array) -> tuple[Acting, tuple[dict[str, PyTree], Metrics]]:
-        act_key, env_key = jax.random.split(key)
+    def one_step(acting: Acting, keys: Array) -> tuple[Acting, tuple[dict[str, PyTree], Metrics]]:
+        act_key, env_key = keys
         inputs = acting.env.inputs
         carry, decision = agent.apply(params, acting.carry, inputs, inputs.first, method="step")
         policy = agent.policy(decision, inputs)
@@ -77,7 +77,7 @@ def rollout(
         sums = episode_sums(outcome) | {"overflow": outcome.overflow.astype(jnp.float32)}
         return Acting(env=vec, carry=carry), (seen, sums)
 
-    acting, (seen, sums) = jax.lax.scan(one_step, acting, jax.random.split(key, num_steps))
+    acting, (seen, sums) = jax.lax.scan(one_step, acting, keys[:-1])
     inputs = acting.env.inputs
     last = agent.apply(params, acting.carry, inputs, inputs.first, method="step")[1].value
     trajectory = Trajectory(**seen, last_value=last, carry=start)

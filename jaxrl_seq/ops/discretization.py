@@ -7,7 +7,7 @@ dh/dt = l h + B u  becomes  h[t] = a h[t-1] + gain B u[t]  for a step of length 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -29,7 +29,7 @@ class HippoN(NamedTuple):
     basis_im: np.ndarray  # [N, N/2]
 
 
-@lru_cache(maxsize=None)
+@cache
 def hippo_n(size: int) -> HippoN:
     """The normal part of HiPPO-LegS, diagonalised (S5: Smith et al. 2023, arXiv:2208.04933, section 4.3).
 
@@ -44,7 +44,7 @@ def hippo_n(size: int) -> HippoN:
     im, basis = np.linalg.eigh(-1j * skew)
     half = size // 2
     im, basis = im[half:], basis[:, half:]
-    parts = HippoN(np.full(half, -0.5), im, basis.real.copy(), basis.imag.copy())
+    parts = HippoN(np.full(half, -0.5), im, np.real(basis).copy(), np.imag(basis).copy())
     for array in parts:
         array.setflags(write=False)
     return parts

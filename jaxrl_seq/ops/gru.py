@@ -37,9 +37,7 @@ def gru(weights: GRUWeights, h0: Array, x: Array, reset: Array, *, dtype: Dtype 
 
     `dtype` rounds the operands of matrix products (bfloat16); states and gates stay float32 or wider.
     """
-    return _scan(
-        dtype, _input_gates(weights, x, dtype), weights.w_hidden, weights.bias_n, as_float(h0), reset
-    )
+    return _scan(dtype, _input_gates(weights, x, dtype), weights.w_hidden, weights.bias_n, as_float(h0), reset)
 
 
 def gru_step(weights: GRUWeights, h: Array, x: Array, reset: Array, *, dtype: Dtype | None = None) -> Array:

@@ -27,9 +27,7 @@ Impl = Literal["auto", "scan", "associative"]
 IMPLS = ("auto", "scan", "associative")
 
 
-def linear_recurrence(
-    a: Number, b: Number, h0: Number, reset: Array | None = None, *, impl: Impl = "auto"
-) -> Number:
+def linear_recurrence(a: Number, b: Number, h0: Number, reset: Array | None = None, *, impl: Impl = "auto") -> Number:
     """All states h[T, B, ...] of h[t] = a[t] * h[t-1] + b[t], where a reset at t replaces h[t-1] by zero.
 
     a: decay, [...] the same at every step and environment, or [T, B, ...]; array or pair (re, im), as b is.
@@ -45,7 +43,7 @@ def linear_recurrence(
         reset = jnp.zeros(b_parts[0].shape[:2], bool)
     if impl == "auto":
         impl = "scan" if jax.default_backend() == "cpu" else "associative"
-    h = _recurrence(impl, a_parts, b_parts, h_parts, reset)
+    h: Parts = _recurrence(impl, a_parts, b_parts, h_parts, reset)
     return h if is_pair else h[0]
 
 
@@ -175,8 +173,6 @@ def _check(a: Parts, b: Parts, h0: Parts, reset: Array | None, impl: str) -> Non
     if h0[0].shape != state:
         raise ValueError(f"linear_recurrence: b is {steps} so h0 must be {state}, got {h0[0].shape}")
     if a[0].shape not in (steps, steps[2:]):
-        raise ValueError(
-            f"linear_recurrence: b is {steps} so a must be {steps} or {steps[2:]}, got {a[0].shape}"
-        )
+        raise ValueError(f"linear_recurrence: b is {steps} so a must be {steps} or {steps[2:]}, got {a[0].shape}")
     if reset is not None and reset.shape != steps[:2]:
         raise ValueError(f"linear_recurrence: b is {steps} so reset must be {steps[:2]}, got {reset.shape}")

@@ -7,7 +7,7 @@ off by 5e-3 after a million steps, which acting loops do reach.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxrl_seq.ops.precision import Dtype
 Array = jax.Array
 
 
-@lru_cache(maxsize=None)
+@cache
 def integer_wavelengths(head_dim: int, base: float = 10000.0) -> tuple[int, ...]:
     """The H/2 wavelengths 2 pi base^(2i/H), rounded to whole steps. ValueError if H is odd."""
     if head_dim % 2:
@@ -34,9 +34,7 @@ def integer_angles(clock: Array, wavelengths: tuple[int, ...], dtype: Dtype = jn
     return phase.astype(dtype) * (2 * np.pi / np.asarray(wavelengths)).astype(dtype)
 
 
-def geometric_angles(
-    position: Array, head_dim: int, base: float = 10000.0, dtype: Dtype = jnp.float32
-) -> Array:
+def geometric_angles(position: Array, head_dim: int, base: float = 10000.0, dtype: Dtype = jnp.float32) -> Array:
     """position[...] int32 -> angles[..., H/2] = position * base^(-2i/H); use positions counted from the reset."""
     if head_dim % 2:
         raise ValueError(f"rotary embedding turns pairs, so head_dim must be even; got {head_dim}")

@@ -23,16 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_seq.run.checkpoint_leaves import (
-    Row,
-    check_target,
-    crc,
-    describe,
-    fill,
-    sealed,
-    storage_dtype,
-    storage_name,
-)
+from jaxrl_seq.run import checkpoint_leaves as leaves
 from jaxrl_seq.run.checkpoint_orbax import brief, orbax, quiet_failures
 from jaxrl_seq.run.health import check_free_space
 
@@ -79,16 +70,15 @@ class Checkpoints:
         array, and TypeError for meta that is no JSON.
         """
         self.wait()
-        table, arrays = describe(state)
+        table, arrays = leaves.describe(state)
         if self._holds(step, table):
             return True
-        manifest = sealed({"format": _FORMAT, "step": int(step), "leaves": table, "meta": meta or {}})
+        manifest = leaves.sealed({"format": _FORMAT, "step": int(step), "leaves": table, "meta": meta or {}})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             check_free_space(self.folder, sum(a.nbytes for a in arrays.values()) + 2**20)
             self._start(step, arrays, manifest)
         except Exception as error:  # orbax and tensorstore raise many kinds for one full disk
-            self._writer = None
             self._refused(step, error)
             return False
         self._pending = int(step)
@@ -104,7 +94,6 @@ class Checkpoints:
         try:
             self._writer.wait_until_finished()
         except Exception as error:
-            self._writer = None
             self._refused(step, error)
             return False
         self._prune(step)
@@ -128,14 +117,14 @@ class Checkpoints:
         for number in self._candidates(step):
             try:
                 manifest = self._manifest(number)
-                check_target(manifest["leaves"], target, f"checkpoint {number} in {self.folder.name}/")
+                leaves.check_target(manifest["leaves"], target, f"checkpoint {number} in {self.folder.name}/")
                 arrays = self._read(number, manifest["leaves"])
             except _Damaged as damage:
                 problems.append(f"checkpoint {number} is damaged: {damage}.")
                 continue
             if problems:
                 _warn("\n".join([*problems, f"Using {number}."]))
-            return Restored(number, fill(target, manifest["leaves"], arrays), manifest["meta"])
+            return Restored(number, leaves.fill(target, manifest["leaves"], arrays), manifest["meta"])
         hint = "Give another step." if step is not None else "Start the run again with --overwrite."
         raise ValueError("\n".join([*problems, f"No usable checkpoint in {self.folder.name}/. {hint}"]))
 
@@ -192,13 +181,13 @@ class Checkpoints:
             raise _Damaged("no manifest (the save did not finish)") from None
         except (OSError, ValueError):
             raise _Damaged("manifest (not readable)") from None
-        if not isinstance(manifest, dict) or manifest != sealed(manifest):
+        if not isinstance(manifest, dict) or manifest != leaves.sealed(manifest):
             raise _Damaged("manifest (checksum)")
         if manifest["format"] > _FORMAT:
             raise ValueError(f"checkpoint {step} was written by a later jaxrl_seq: update the package")
         return manifest
 
-    def _holds(self, step: int, table: list[Row]) -> bool:
+    def _holds(self, step: int, table: list[leaves.Row]) -> bool:
         """Whether `step` is on disk with exactly these values, and reads back."""
         if step not in self.steps():
             return False
@@ -215,7 +204,14 @@ class Checkpoints:
             if step < oldest or step > newest:
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
+    def _sweep(self) -> None:
+        """Removes half-written saves, which a kill or a full disk leaves behind."""
+        for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
     def _refused(self, step: int, error: Exception) -> None:
+        self._writer = None  # a fresh one next time: orbax's may be in any state
+        self._sweep()
         steps = self.steps()
         left = f"the last checkpoint is {steps[-1]}" if steps else "there is no checkpoint yet"
         _warn(f"checkpoint {step} was not saved: {brief(error)}.\nTraining goes on; {left}.")
@@ -225,18 +221,15 @@ class Checkpoints:
     def _start(self, step: int, arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
         ocp = orbax()
         if self._writer is None:
-            for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a run that was killed in a save
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._sweep()
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         items = ocp.args.Composite(state=ocp.args.StandardSave(arrays), manifest=ocp.args.JsonSave(manifest))
         self._writer.save(self.folder / str(step), args=items, force=True)
 
-    def _read(self, step: int, table: list[Row]) -> dict[str, np.ndarray]:
+    def _read(self, step: int, table: list[leaves.Row]) -> dict[str, np.ndarray]:
         """Arrays by path, their checksums verified. Raises _Damaged."""
-        empty = {row["path"]: np.empty(row["shape"], storage_dtype(row)) for row in table}
-        wanted = {
-            storage_name(i): empty[row["path"]] for i, row in enumerate(table) if empty[row["path"]].size
-        }
+        empty = {row["path"]: np.empty(row["shape"], leaves.storage_dtype(row)) for row in table}
+        wanted = {leaves.storage_name(i): empty[row["path"]] for i, row in enumerate(table) if empty[row["path"]].size}
         ocp = orbax()
         try:
             with quiet_failures(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
@@ -247,8 +240,8 @@ class Checkpoints:
             leaf = table[int(where[1])]["path"] if where else "array files"
             raise _Damaged(f"{leaf} ({brief(error)})") from None
         for i, row in enumerate(table):
-            array = saved.get(storage_name(i), empty[row["path"]])
-            if crc(array) != row["crc32"]:
+            array = saved.get(leaves.storage_name(i), empty[row["path"]])
+            if leaves.crc(array) != row["crc32"]:
                 raise _Damaged(f"{row['path']} (checksum)")
             empty[row["path"]] = array
         return empty

@@ -50,14 +50,10 @@ def check_target(table: list[Row], target: Any, what: str) -> None:
     paths = [path for path in {**saved, **expected} if saved.get(path) != expected.get(path)]
     if not paths:
         return
-    lines = [
-        f"  {p}: saved {saved.get(p, 'nothing')}, expected {expected.get(p, 'nothing')}" for p in paths[:20]
-    ]
+    lines = [f"  {p}: saved {saved.get(p, 'nothing')}, expected {expected.get(p, 'nothing')}" for p in paths[:20]]
     more = [f"  and {len(paths) - 20} more"] if len(paths) > 20 else []
     fix = "Use the env, model and sizes of the run's config.json."
-    raise ValueError(
-        "\n".join([f"{what} holds another state ({len(paths)} leaves differ):", *lines, *more, fix])
-    )
+    raise ValueError("\n".join([f"{what} holds another state ({len(paths)} leaves differ):", *lines, *more, fix]))
 
 
 def fill(target: Any, table: list[Row], arrays: dict[str, np.ndarray]) -> Any:
@@ -67,9 +63,7 @@ def fill(target: Any, table: list[Row], arrays: dict[str, np.ndarray]) -> Any:
         row, array = rows[_path(path)], arrays[_path(path)]
         if isinstance(want, np.ndarray):
             return array
-        value = (
-            jax.random.wrap_key_data(jnp.asarray(array), impl=row["key_impl"]) if "key_impl" in row else array
-        )
+        value = jax.random.wrap_key_data(jnp.asarray(array), impl=row["key_impl"]) if "key_impl" in row else array
         sharding = want.sharding if getattr(want, "committed", True) else None
         placed = jax.device_put(value, sharding, may_alias=False)
         if placed.dtype != want.dtype:  # 64-bit leaves while jax_enable_x64 is off

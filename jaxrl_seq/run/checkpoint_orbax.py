@@ -11,7 +11,7 @@ from typing import Any
 
 
 def orbax() -> Any:
-    """orbax, imported when first needed (0.8 s), its log lines below ERROR dropped; other users' stay."""
+    """The orbax package, imported when first needed (0.8 s), silent from then on."""
     import orbax.checkpoint as ocp
 
     logger = logging.getLogger("absl")
@@ -21,13 +21,15 @@ def orbax() -> Any:
 
 
 class _OrbaxChatter(logging.Filter):
+    """Drops what orbax logs through absl: a failure reaches the caller as an exception, once, anyway."""
+
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+        return "orbax" not in record.pathname
 
 
 @contextlib.contextmanager
 def quiet_failures() -> Iterator[None]:
-    """After a failed read tensorstore's threads complain, in tracebacks, of a closed event loop: not shown."""
+    """After a failed read tensorstore's threads print tracebacks about a closed event loop: not shown."""
     hook = sys.unraisablehook
 
     def show_others(problem: Any) -> None:
@@ -47,6 +49,6 @@ def quiet_failures() -> Iterator[None]:
 def brief(error: BaseException) -> str:
     """The end of an error's first line, at most 120 characters, without tensorstore's JSON."""
     text = str(error).strip() or type(error).__name__
-    text = text.splitlines()[0].split(" [tensorstore_spec")[0]
+    text = text.splitlines()[0].split(" [tensorstore_spec")[0].split(" [os_error")[0]
     cause = text.rsplit(": ", 2)[-2:] if len(text) > 120 else [text]
     return ": ".join(cause)[:120].rstrip(". ")

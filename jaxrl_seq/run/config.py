@@ -78,7 +78,13 @@ class TrainPPO(Generic[Model]):
         settings["hyper"] = {k: v for k, v in vars(self.hyper).items() if k != "env_params"}
         settings["run"] = dataclasses.asdict(self.run)
         settings["model"] = config_to_dict(self.model)
-        return {"command": "train ppo", "env": self.env, "model": self.model_name, "learner": "ppo", "settings": settings}
+        return {
+            "command": "train ppo",
+            "env": self.env,
+            "model": self.model_name,
+            "learner": "ppo",
+            "settings": settings,
+        }
 
 
 def parse_train(argv: list[str]) -> TrainPPO[Any]:

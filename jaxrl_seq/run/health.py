@@ -79,9 +79,7 @@ def prepare_run_dir(path: str | Path, overwrite: bool = False) -> Path:
 
 def _refuse_or_clear(folder: Path, overwrite: bool) -> None:
     if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} holds files but no config.json, so it is no run of jaxrl_seq: give another folder"
-        )
+        raise ValueError(f"{folder} holds files but no config.json, so it is no run of jaxrl_seq: give another folder")
     if not overwrite:
         raise ValueError(
             f"{folder} holds a run already: continue it with `jaxrl-seq resume {folder}`, "

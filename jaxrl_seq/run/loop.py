@@ -22,7 +22,7 @@ from jaxrl_seq.run.env_info import describe_devices, environment_info
 from jaxrl_seq.run.metrics import evaluation_metrics, row_metrics
 from jaxrl_seq.run.programs import ROWS, Programs, compile_programs, evaluation_keys
 from jaxrl_seq.run.sinks import ConsoleSink, JsonlSink, Row, Sink, Sinks, jsonable, read_rows
-from jaxrl_seq.run.summary import summarise
+from jaxrl_seq.run.summary import describe, summarise
 
 VERSION = 1
 """Of the run folder's format."""
@@ -247,10 +247,14 @@ class _Session:
         if self.programs.evaluate is None:
             return
         start = time.monotonic()
-        keys = evaluation_keys(self.programs.keys, self.update)
-        self.episodes = jax.device_get(self.programs.evaluate(self.state, self.hyper, keys))
+        self.episodes = self._play()
         self.clock.eval_s += time.monotonic() - start
         self._write(sinks, "eval", evaluation_metrics(self.episodes))
+
+    def _play(self) -> Any:
+        """The episodes of an evaluation: the same for the same update, however often they are played."""
+        keys = evaluation_keys(self.programs.keys, self.update)
+        return jax.device_get(self.programs.evaluate(self.state, self.hyper, keys))
 
     def _save(self) -> None:
         if self.checkpoints is not None:
@@ -262,6 +266,8 @@ class _Session:
         finished = self.update >= self.total_updates
         if self.stopped_early != "not finite":
             self._save()
+        if finished and self.episodes is None and self.programs.evaluate is not None:
+            self.episodes = self._play()  # a finished run that was resumed
         summary = summarise(
             self.learner,
             self.hyper,
@@ -278,8 +284,8 @@ class _Session:
         if self.stopped_early == "not finite":
             where = health.first_nonfinite(self.state) or "gradients only"
             raise FloatingPointError(
-                f"Stopped at update {self.update}: every gradient step was non-finite in {self.bad_rows} rows of metrics "
-                f"in a row (first non-finite leaf: {where}). The last good checkpoint is kept."
+                f"Stopped at update {self.update}: every gradient step was non-finite in {self.bad_rows} rows "
+                f"of metrics in a row (first non-finite leaf: {where}). The last good checkpoint is kept."
             )
         return run
 
@@ -287,7 +293,7 @@ class _Session:
     def _record(self) -> dict[str, Any]:
         """What config.json says: how the run was asked for, and the options as they were resolved."""
         options = dataclasses.asdict(self.options) | {"total_updates": self.total_updates}
-        asked = self.config or {"learner": _describe(self.learner), "hyper": _plain(self.hyper)}
+        asked = self.config or describe(self.learner) | {"hyper": _plain(self.hyper)}
         return asked | {"options": options}
 
     def _open_sinks(self, resume: bool) -> Sinks:
@@ -312,10 +318,6 @@ class _Session:
     def _say(self, text: str) -> None:
         if self.progress:
             print(text, flush=True)
-
-
-def _describe(learner: Any) -> dict[str, str]:
-    return learner.describe() if hasattr(learner, "describe") else {"learner": type(learner).__name__}
 
 
 def _plain(tree: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_seq.run.stats import Interval, bootstrap_ci
+
 TOTALS = ("episodes", "skipped", "overflow")
 
 
@@ -27,6 +29,19 @@ def row_metrics(sums: dict[str, np.ndarray], updates: int) -> dict[str, Any]:
         else:
             row[name] = value / updates
     return {name: value.tolist() for name, value in row.items()}
+
+
+def evaluation_interval(episodes: Any) -> Interval:
+    """The mean return with its 95 % bootstrap interval: over seeds, or over episodes where there is one seed.
+
+    Over episodes it says how sure we are of this policy, not of the method. NaN if no episode finished.
+    """
+    finished = np.asarray(episodes.finished)
+    if not finished.any():
+        return Interval(float("nan"), float("nan"), float("nan"))
+    if finished.ndim == 2:
+        return bootstrap_ci(np.asarray(episodes.returns)[finished])
+    return bootstrap_ci(np.asarray(evaluation_metrics(episodes)["return_mean"]))
 
 
 def evaluation_metrics(episodes: Any) -> dict[str, Any]:

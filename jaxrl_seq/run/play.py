@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.config import TrainPPO
 from jaxrl_seq.run.lanes import Lanes
-from jaxrl_seq.run.metrics import evaluation_metrics
+from jaxrl_seq.run.metrics import evaluation_interval, evaluation_metrics
 from jaxrl_seq.run.programs import evaluation_keys
-from jaxrl_seq.run.stats import bootstrap_ci
 
 
 def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -42,17 +40,13 @@ def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) 
 
 
 def _figures(episodes: Any) -> dict[str, Any]:
-    finished = np.asarray(episodes.finished)
-    row = {name: float(np.mean(value)) for name, value in evaluation_metrics(episodes).items()}
-    counts = np.maximum(finished.sum((-2, -1)), 1)
-    by_seed = np.asarray(episodes.returns).sum((-2, -1)) / counts
-    values = by_seed if finished.ndim == 3 else np.asarray(episodes.returns)[finished]
-    interval = bootstrap_ci(values) if values.size else (jnp.nan,) * 3
-    return {
-        "return_mean": row["return_mean"],
-        "return_ci": [float(interval[1]), float(interval[2])],
-        "success": row.get("success"),
-        "length_mean": row["length_mean"],
-        "unfinished": row["unfinished"],
-        "episodes": int(finished.sum()),
-    }
+    means = {name: float(np.mean(value)) for name, value in evaluation_metrics(episodes).items()}
+    interval = evaluation_interval(episodes)
+    return (
+        {"success": None}
+        | means
+        | {
+            "return_ci": [interval.lo, interval.hi],
+            "episodes": int(np.asarray(episodes.finished).sum()),
+        }
+    )

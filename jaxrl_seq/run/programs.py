@@ -39,14 +39,17 @@ def update_rows(learner: Any, log_every: int) -> Any:
 
     def run(state: PyTree, hyper: Any, updates: Array) -> tuple[PyTree, Metrics]:
         shapes = jax.eval_shape(learner.update, state, hyper)[1]
-        empty = jax.tree.map(lambda s: jnp.zeros((ROWS, *s.shape), jnp.float32), shapes)
+        names = sorted(shapes)
+        # All metrics in one array: one write per update instead of one per metric.
+        empty = jnp.zeros((ROWS, len(names), *shapes[names[0]].shape), jnp.float32)
 
-        def body(i: Array, carry: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
+        def body(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
             state, sums = carry
             state, metrics = learner.update(state, hyper)
-            return state, jax.tree.map(lambda s, m: s.at[i // log_every].add(m), sums, metrics)
+            return state, sums.at[i // log_every].add(jnp.stack([metrics[name] for name in names]))
 
-        return jax.lax.fori_loop(0, updates, body, (state, empty))
+        state, sums = jax.lax.fori_loop(0, updates, body, (state, empty))
+        return state, {name: sums[:, i] for i, name in enumerate(names)}
 
     return run
 

@@ -33,6 +33,8 @@ _DIAGNOSTICS = {
     "lr": ("Learning rate", ""),
     "steps_per_second": ("Steps per second", "environment steps"),
 }
+_FLOORS = {"explained_variance": -1.0}
+_QUIET = {"skipped", "overflow"}  # counts of trouble: worth a chart only if there was any
 _NO_CHART = {"kind", "update", "steps", "wall_s", "return_mean", "success", "episodes"}
 _MOST_CHARTS = 16
 _NUMBERS = {
@@ -96,12 +98,8 @@ def _facts(config: Mapping[str, Any], summary: Mapping[str, Any], train: list[Ro
     if summary and not reached > facts.get("steps", 0):
         return facts | {"state": "finished" if facts.get("finished") else "stopped early"}
     names = {name: _name(config.get(name)) for name in ("env", "model", "learner")}
-    known = {
-        name: facts[name] for name in ("reference", "device") if name in facts
-    }  # a resumed run has these
-    last = {
-        k: v for k, v in (train or evals or [{}])[-1].items() if k in ("steps", "wall_s", "steps_per_second")
-    }
+    known = {name: facts[name] for name in ("reference", "device") if name in facts}  # a resumed run has these
+    last = {k: v for k, v in (train or evals or [{}])[-1].items() if k in ("steps", "wall_s", "steps_per_second")}
     news = {**names, **known, **_checked(last), **_latest_evaluation(evals)}
     return news | {"state": "in progress" if train or evals else "no rows yet"}
 
@@ -181,9 +179,7 @@ def _cards(facts: Mapping[str, Any]) -> str:
     seeds = _seed_count(facts.get("seeds"))
     lanes = "" if seeds is None else "one seed" if seeds == 1 else f"{seeds} seeds"
     interval = f"{ci[0]:.3g} to {ci[1]:.3g}" if ci[0] is not None and ci[0] != ci[1] else ""
-    success, steps, rate, wall = (
-        facts.get(k) for k in ("eval_success", "steps", "steps_per_second", "wall_s")
-    )
+    success, steps, rate, wall = (facts.get(k) for k in ("eval_success", "steps", "steps_per_second", "wall_s"))
     items = [
         ("evaluation return", number("eval_return_mean", "{:.3g}"), interval),
         ("success", None if success is None else f"{100 * success:.0f} %", "of episodes"),
@@ -201,17 +197,12 @@ def _cards(facts: Mapping[str, Any]) -> str:
 
 def _learning(train: Sequence[Row], evaluations: Sequence[Row], facts: Mapping[str, Any]) -> str:
     references = facts.get("reference", {})
-    pairs = {
-        name: (charts.curve(train, name), charts.curve(evaluations, name))
-        for name in ("return_mean", "success")
-    }
+    pairs = {name: (charts.curve(train, name), charts.curve(evaluations, name)) for name in ("return_mean", "success")}
     shown = {name: pair for name, pair in pairs.items() if pair != (None, None)}
     size = (5.7, 3.5) if len(shown) > 1 else (11.4, 3.9)
     figures = []
     if "return_mean" in shown:
-        figures.append(
-            web.figure("Return per episode", charts.learning_chart(*shown["return_mean"], references, size))
-        )
+        figures.append(web.figure("Return per episode", charts.learning_chart(*shown["return_mean"], references, size)))
     if "success" in shown:
         chart = charts.learning_chart(*shown["success"], {}, size, percent=True)
         figures.append(web.figure("Success", chart))
@@ -225,8 +216,10 @@ def _diagnostics(train: Sequence[Row]) -> str:
     figures = []
     for name, (title, caption) in known.items():
         data = charts.curve(train, name)
-        if data is not None and len(figures) < _MOST_CHARTS:
-            figures.append(web.figure(title, charts.small_chart(data), caption))
+        if data is None or (name in _QUIET and not data.values.any()):
+            continue
+        if len(figures) < _MOST_CHARTS:
+            figures.append(web.figure(title, charts.small_chart(data, floor=_FLOORS.get(name)), caption))
     return f'<div class="small">{"".join(figures)}</div>' if figures else ""
 
 

@@ -99,9 +99,10 @@ def learning_chart(
         return _svg(figure)
 
 
-def small_chart(data: Curve, size: tuple[float, float] = (2.9, 1.75)) -> str:
-    """One diagnostic: mean and band. The axis is logarithmic where positive values span three decades: an
-    SVG.
+def small_chart(data: Curve, size: tuple[float, float] = (2.9, 1.75), floor: float | None = None) -> str:
+    """One diagnostic: mean and band, as SVG. The axis is logarithmic where positive values span three decades.
+
+    floor: where the axis ends at the bottom, for a metric whose first values would flatten the rest.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -113,6 +114,8 @@ def small_chart(data: Curve, size: tuple[float, float] = (2.9, 1.75)) -> str:
         if positive.min() > 0 and positive.max() > 1000 * positive.min():
             axes.set_yscale("log")
         _draw_training(axes, data, 1.0, small=True)
+        if floor is not None and positive.min() < floor < positive.max():
+            axes.set_ylim(bottom=floor)
         _dress(axes, "", "")
         return _svg(figure)
 
@@ -166,7 +169,7 @@ def _draw_references(axes: Any, references: Mapping[str, float]) -> None:
 
 
 def _dress(axes: Any, xlabel: str, unit: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_xlim(left=0)
     axes.set_xlabel(xlabel)
@@ -174,9 +177,13 @@ def _dress(axes: Any, xlabel: str, unit: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x) if x else "0"))
     if unit:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} {unit}"))
-    elif axes.get_yscale() == "linear":
+        return
+    if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+    else:
+        axes.yaxis.set_major_locator(LogLocator(numticks=5))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
 
 
 def _tick(value: float) -> str:

@@ -105,16 +105,14 @@ def stacked_bar(parts: Sequence[tuple[str, float, str]], unit: str = "s") -> str
     pieces, keys = [], []
     for name, amount, colour in parts:
         words = f"{name}: {amount:,.1f} {unit} ({100 * amount / total:.0f} %)"
-        pieces.append(
-            f'<div style="flex:{amount / total:.5f} 0 0;background:{colour}" title="{escape(words)}"></div>'
-        )
+        pieces.append(f'<div style="flex:{amount / total:.5f} 0 0;background:{colour}" title="{escape(words)}"></div>')
         keys.append(f'<span><i style="background:{colour}"></i>{escape(words)}</span>')
     return f'<div class="bar">{"".join(pieces)}</div>\n<div class="key">{"".join(keys)}</div>'
 
 
 def show(value: Any) -> str:
     """A value for people: four significant digits, thousands parted, lists joined, None as a dash."""
-    if value is None:
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"

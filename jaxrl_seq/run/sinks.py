@@ -254,9 +254,7 @@ class TensorBoardSink:
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            raise ImportError(
-                "TensorBoard needs tensorboardX: pip install 'jaxrl_seq[tensorboard]'"
-            ) from None
+            raise ImportError("TensorBoard needs tensorboardX: pip install 'jaxrl_seq[tensorboard]'") from None
         self._writer = SummaryWriter(str(folder))
 
     def write(self, row: Row) -> None:

@@ -15,9 +15,7 @@ _GREY, _WHITE = 208, 255
 _LAST_FRAME_MS = 1000  # the outcome stays readable before the loop starts again
 
 
-def write_gif(
-    path: str | Path, frames: np.ndarray, fps: float = 10, scale: int = 3, max_frames: int = 300
-) -> Path:
+def write_gif(path: str | Path, frames: np.ndarray, fps: float = 10, scale: int = 3, max_frames: int = 300) -> Path:
     """Writes a looping GIF and returns its path.
 
     frames: uint8 [T, H, W, 3]. scale: each pixel becomes scale x scale (sharp edges, for small pixel
@@ -34,9 +32,7 @@ def write_gif(
     kept = frames[::-1][::stride][::-1]
     palette = Image.fromarray(np.concatenate(_sample(kept))).quantize(_COLOURS, dither=Image.Dither.NONE)
     images = [
-        Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)).quantize(
-            palette=palette, dither=Image.Dither.NONE
-        )
+        Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in kept
     ]
     durations = [max(round(1000 * stride / fps), 20)] * (len(images) - 1) + [_LAST_FRAME_MS]
@@ -101,7 +97,5 @@ def _sample(frames: np.ndarray) -> np.ndarray:
 def _checked(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-        raise ValueError(
-            f"frames must be uint8 [T, H, W, 3] with T >= 1: got {frames.dtype} {list(frames.shape)}"
-        )
+        raise ValueError(f"frames must be uint8 [T, H, W, 3] with T >= 1: got {frames.dtype} {list(frames.shape)}")
     return frames

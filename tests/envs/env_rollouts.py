@@ -1,9 +1,10 @@
-"""Machinery for the tests of environments: whole episodes, vmapped and jitted, and walks over their jaxprs."""
+"""Machinery for the tests of environments: whole episodes, vmapped and jitted, and walks over their
+jaxprs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,12 +15,12 @@ from flax import struct
 from jaxrl_seq.envs import Env, make
 
 Array = jax.Array
-Policy = Callable[[Env, Array, Any, Any], Any]
 
 
 @struct.dataclass
 class Episodes:
-    """E first episodes, `[E]` each: their returns and lengths, how they ended, and whether every obs was legal."""
+    """E first episodes, `[E]` each: their returns and lengths, how they ended, and whether every obs was
+    legal."""
 
     returns: Array
     lengths: Array
@@ -29,19 +30,14 @@ class Episodes:
     success: Array
 
 
-def random_policy(env: Env, key: Array, state: Any, params: Any) -> Any:
-    return env.action_space().sample(key)
+@functools.partial(jax.jit, static_argnames=("env", "num"))
+def play(env: Env, params: Any, key: Array, num: int) -> tuple[Episodes, Episodes]:
+    """`num` episodes of random play and `num` of the expert's, from independent keys.
 
+    What happens after the end of an episode is not counted. Both policies are one program: it compiles once.
+    """
 
-def expert_policy(env: Env, key: Array, state: Any, params: Any) -> Any:
-    return env.expert(key, state, params)
-
-
-@functools.partial(jax.jit, static_argnames=("env", "num", "policy"))
-def play(env: Env, params: Any, key: Array, num: int, policy: Policy = random_policy) -> Episodes:
-    """`num` episodes from independent keys; what happens after the end of one is not counted."""
-
-    def one(key: Array) -> Episodes:
+    def one(key: Array, expert: Array) -> Episodes:
         reset_key, key = jax.random.split(key)
         state, timestep = env.reset(reset_key, params)
         zero, no = jnp.int32(0), jnp.zeros((), bool)
@@ -51,11 +47,12 @@ def play(env: Env, params: Any, key: Array, num: int, policy: Policy = random_po
         def step(carry: Any, key: Array) -> tuple[Any, None]:
             state, tally = carry
             act_key, step_key = jax.random.split(key)
-            action = policy(env, act_key, state, params)
+            scripted, sampled = env.expert(act_key, state, params), env.action_space().sample(act_key)
+            action = jnp.where(expert, scripted, sampled)
             state, timestep = env.step(step_key, state, action, params)
             running = ~(tally.terminated | tally.truncated)
             fine = jnp.asarray(env.observation_space().contains(timestep.obs)) & ~timestep.first
-            fine &= jnp.asarray(env.action_space().contains(action)) & jnp.isfinite(timestep.reward)
+            fine &= jnp.asarray(env.action_space().contains(scripted)) & jnp.isfinite(timestep.reward)
             fine &= ~(timestep.terminated & timestep.truncated)
             return (
                 state,
@@ -72,20 +69,22 @@ def play(env: Env, params: Any, key: Array, num: int, policy: Policy = random_po
         keys = jax.random.split(key, env.horizon)
         return jax.lax.scan(step, (state, tally), keys)[0][1]
 
-    return jax.vmap(one)(jax.random.split(key, num))
+    both = jax.vmap(one)(jax.random.split(key, 2 * num), jnp.arange(2 * num) >= num)
+    return jax.tree.map(lambda x: x[:num], both), jax.tree.map(lambda x: x[num:], both)
 
 
-@functools.lru_cache(maxsize=None)
-def measured(spec: str, expert: bool, num: int = 1024) -> tuple[Env, Any, Episodes]:
-    """(env, params, episodes as NumPy arrays) of a registered environment; kept, so that tests share them."""
+@functools.cache
+def measured(spec: str, num: int = 1024) -> tuple[Env, dict[str, Episodes]]:
+    """A registered environment and its episodes as NumPy arrays, by policy; kept, so that tests share
+    them."""
     env, params = make(spec)
-    policy = expert_policy if expert else random_policy
-    return env, params, jax.tree.map(np.asarray, play(env, params, jax.random.key(7), num, policy))
+    by_random, by_expert = jax.tree.map(np.asarray, play(env, params, jax.random.key(7), num))
+    return env, {"random": by_random, "expert": by_expert}
 
 
-@functools.partial(jax.jit, static_argnames=("env", "steps"))
-def trajectory(env: Env, params: Any, key: Array, steps: int) -> tuple[Any, Any]:
-    """(states, timesteps), the first `steps` steps of random play with the reset in front: `[steps + 1, ...]`."""
+def plain_trajectory(env: Env, params: Any, key: Array, steps: int) -> tuple[Any, Any]:
+    """(states, timesteps), the first `steps` steps of random play with the reset in front: `[steps + 1,
+    ...]`."""
     reset_key, key = jax.random.split(key)
     opened = env.reset(reset_key, params)
 
@@ -96,6 +95,9 @@ def trajectory(env: Env, params: Any, key: Array, steps: int) -> tuple[Any, Any]
 
     _, later = jax.lax.scan(step, opened[0], jax.random.split(key, steps))
     return jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), opened, later)
+
+
+trajectory = functools.partial(jax.jit, static_argnames=("env", "steps"))(plain_trajectory)
 
 
 def primitives(jaxpr: Any) -> Iterator[str]:
@@ -110,15 +112,14 @@ def primitives(jaxpr: Any) -> Iterator[str]:
                 yield from primitives(inner)
 
 
-def assert_same(a: Any, b: Any, **tolerance: float) -> None:
+def assert_same(a: Any, b: Any, atol: float = 0.0, rtol: float = 0.0) -> None:
     """Two pytrees agree leaf for leaf (exactly, if no tolerance is given)."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
         x, y = (np.asarray(jax.random.key_data(v) if _is_key(v) else v) for v in (x, y))
         assert x.dtype == y.dtype, f"{jax.tree_util.keystr(path)}: {x.dtype} and {y.dtype}"
-        np.testing.assert_allclose(
-            x.astype(np.float64), y.astype(np.float64), err_msg=jax.tree_util.keystr(path), **({"rtol": 0} | tolerance)
-        )
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 def _is_key(x: Any) -> bool:

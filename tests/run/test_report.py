@@ -80,9 +80,7 @@ def make_run(folder, seeds=1, updates=60, summary=True):
         row |= {name: lanes(0.1) for name in METRICS} | {"grad_norm": lanes(1.0), "ratio_error": lanes(1.0)}
         rows.append(row | {"lr": 3e-4, "steps_per_second": 5000.0, "extra_loss": 0.5})
         if update % 20 == 0:
-            rows.append(
-                {**row, "kind": "eval", "return_mean": lanes(0.8), "success": lanes(0.5), "unfinished": 0.0}
-            )
+            rows.append({**row, "kind": "eval", "return_mean": lanes(0.8), "success": lanes(0.5), "unfinished": 0.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = {
         "env": "tmaze-20",
@@ -119,9 +117,7 @@ def test_a_finished_run_has_everything(tmp_path, seeds):
     document = parse(path)
     assert path.name == "report.html" and path.stat().st_size < 1_500_000
     titles = document.figures()
-    assert {"Return per episode", "Success", *SMALL, "Gradient norm", "Ratio error", "extra loss"} <= set(
-        titles
-    )
+    assert {"Return per episode", "Success", *SMALL, "Gradient norm", "Ratio error", "extra loss"} <= set(titles)
     assert len(document.all("svg")) == len([t for t in titles if t])
     assert [image["alt"] for image in document.all("img")] == ["update-20"]
     assert str(document.all("img")[0]["src"]).startswith("data:image/gif;base64,R0lGOD")
@@ -163,9 +159,7 @@ def test_a_resumed_run_is_not_judged_by_its_old_summary(tmp_path):
     assert "stopped early" in parse(write_report(folder)).text
 
 
-@pytest.mark.parametrize(
-    "missing", ["config.json", "env.json", "metrics.jsonl", "summary.json", "videos", "all"]
-)
+@pytest.mark.parametrize("missing", ["config.json", "env.json", "metrics.jsonl", "summary.json", "videos", "all"])
 def test_missing_files(tmp_path, missing):
     folder = make_run(tmp_path / "run", updates=5)
     for path in list(folder.iterdir()):
@@ -259,9 +253,7 @@ def test_charts_leave_no_matplotlib_state():
 
 
 def test_values_for_people():
-    shown = [
-        report_html.show(x) for x in (None, True, 7, 1234567, 0.123456, 84123.4, [1, 2.5], {"a": 1}, [], "x")
-    ]
+    shown = [report_html.show(x) for x in (None, True, 7, 1234567, 0.123456, 84123.4, [1, 2.5], {"a": 1}, [], "x")]
     assert shown == [
         "–",
         "yes",
@@ -275,6 +267,4 @@ def test_values_for_people():
         "x",
     ]
     assert report_html.flat({"a": {"b": {"c": 1}}, "d": {}}) == {"a.b.c": 1, "d": {}}
-    assert (
-        report_html.stacked_bar([]) == "" and report_html.table({}) == "" and report_html.section("x") == ""
-    )
+    assert report_html.stacked_bar([]) == "" and report_html.table({}) == "" and report_html.section("x") == ""

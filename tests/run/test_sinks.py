@@ -30,9 +30,7 @@ def row(update, **metrics):
 def test_rows_are_on_disk_at_once_and_nan_is_null(tmp_path):
     path = tmp_path / "run" / "metrics.jsonl"
     sink = JsonlSink(path)
-    sink.write(
-        row(1, a=float("nan"), b=[1.0, float("inf")], c=np.float32(0.5), d=jnp.array([1.0, jnp.nan]), e=True)
-    )
+    sink.write(row(1, a=float("nan"), b=[1.0, float("inf")], c=np.float32(0.5), d=jnp.array([1.0, jnp.nan]), e=True))
     text = path.read_text()  # before close
     assert "NaN" not in text and "Infinity" not in text
     assert read_rows(path) == [row(1, a=None, b=[1.0, None], c=0.5, d=[1.0, None], e=True)]
@@ -55,9 +53,7 @@ def test_truncation_after_a_checkpoint(tmp_path):
 
 def test_a_half_line_is_cut_off_and_junk_is_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(
-        json.dumps(row(1)).encode() + b"\n\xff\x00junk\n[1]\n" + json.dumps(row(2)).encode()[:20]
-    )
+    path.write_bytes(json.dumps(row(1)).encode() + b"\n\xff\x00junk\n[1]\n" + json.dumps(row(2)).encode()[:20])
     assert read_rows(path) == [row(1)]
     sink = JsonlSink(path)
     sink.write(row(2))
@@ -231,9 +227,7 @@ def test_wandb_gets_lane_means():
     assert module.calls == [{"project": "p"}, ({"eval/wall_s": 1.0, "eval/return_mean": 2.0}, 200), "finish"]
 
 
-@pytest.mark.parametrize(
-    ("name", "make"), [("tensorboardX", lambda: TensorBoardSink("x")), ("wandb", WandbSink)]
-)
+@pytest.mark.parametrize(("name", "make"), [("tensorboardX", lambda: TensorBoardSink("x")), ("wandb", WandbSink)])
 def test_missing_extras_say_how_to_install_them(monkeypatch, name, make):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"pip install 'jaxrl_seq\["):

@@ -1,0 +1,120 @@
+"""What every experiment shares: the claim, the arguments, the result file, the training of many seeds at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from jaxrl_seq.run.env_info import describe_devices, environment_info
+from jaxrl_seq.run.loop import Run, train
+from jaxrl_seq.run.sinks import jsonable
+from jaxrl_seq.run.stats import Interval, bootstrap_band
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Run one experiment and write its result file."""
+
+    scale: Literal["cpu", "gpu"] = "cpu"
+    """cpu: minutes on two cores; gpu: more seeds and steps."""
+    seeds: int | None = None
+    """Seeds per setting (default: the experiment's own number for the scale)."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A measured statement: it holds if the whole interval lies on the right side of the threshold."""
+
+    id: str
+    text: str
+    value: float
+    ci: tuple[float, float]
+    threshold: float
+    direction: Literal["above", "below"]
+
+    @property
+    def holds(self) -> bool:
+        return self.ci[0] >= self.threshold if self.direction == "above" else self.ci[1] <= self.threshold
+
+    @classmethod
+    def of(
+        cls, id: str, text: str, interval: Interval, threshold: float, direction: Literal["above", "below"]
+    ) -> Claim:
+        return cls(id, text, interval.mean, (interval.lo, interval.hi), threshold, direction)
+
+
+@dataclass
+class Findings:
+    """What an experiment brings back."""
+
+    claims: list[Claim]
+    seeds: int
+    env_steps: int
+    """Over all settings and seeds."""
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+
+def run_experiment(
+    name: str, source: str, measure: Callable[[Arguments], Findings], argv: list[str] | None = None
+) -> Path:
+    """Parse the arguments, measure, print the claims, write results/NAME[-gpu].json; returns its path."""
+    arguments = tyro.cli(Arguments, args=argv, prog=f"python -m experiments.{name}")
+    start = time.monotonic()
+    findings = measure(arguments)
+    info = environment_info()
+    result = {
+        "name": name,
+        "source": source,
+        "device": describe_devices(),
+        "versions": info["packages"] | {"python": info["python"]},
+        "commit": (info["git"] or {}).get("commit"),
+        "scale": arguments.scale,
+        "seeds": findings.seeds,
+        "env_steps": findings.env_steps,
+        "wall_s": round(time.monotonic() - start, 1),
+        "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "claims": [dataclasses.asdict(claim) | {"holds": claim.holds} for claim in findings.claims],
+        "curves": findings.curves,
+    }
+    for claim in findings.claims:
+        sign = ">=" if claim.direction == "above" else "<="
+        print(
+            f"{'holds' if claim.holds else 'FAILS':6} {claim.id}: "
+            f"{claim.value:.3f} [{claim.ci[0]:.3f}, {claim.ci[1]:.3f}] (bar: {sign} {claim.threshold:g})  {claim.text}"
+        )
+    path = RESULTS / (name + ("-gpu" if arguments.scale == "gpu" else "") + ".json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(jsonable(result), indent=1) + "\n")
+    return path
+
+
+def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **options: Any) -> Run:
+    """All seeds of one setting side by side, without a run folder; rows and summary come back in the run."""
+    return train(learner, hyper, total_steps=total_steps, num_seeds=seeds, progress=False, **options)
+
+
+def last_evaluation(run: Run, metric: str) -> np.ndarray:
+    """The final evaluation of every seed, [S]."""
+    row = [row for row in run.rows if row["kind"] == "eval"][-1]
+    return np.atleast_1d(np.asarray(row[metric], np.float64))
+
+
+def curve(run: Run, metric: str) -> dict[str, list[float]]:
+    """A metric over training with its bootstrap band over seeds, thinned to at most 60 points."""
+    rows = [row for row in run.rows if row["kind"] == "train"]
+    rows = rows[:: max(len(rows) // 60, 1)]
+    values = np.array([np.atleast_1d(np.array(row[metric], np.float64)) for row in rows])
+    band = bootstrap_band(values.T)
+    numbers = {"mean": band.mean, "lo": band.lo, "hi": band.hi}
+    return {"steps": [row["steps"] for row in rows]} | {k: np.round(v, 4).tolist() for k, v in numbers.items()}

@@ -1,0 +1,75 @@
+"""Memory matters: where the past decides, a policy without memory stays at its ceiling and every memory passes it.
+
+Sources: Bakker 2001 and Ni et al. 2023 (T-maze), Morad et al. 2023 (RepeatPrevious of POPGym).
+Expected: about 6 minutes on two cores with 5 seeds a setting; memories solve the T-maze and pass RepeatPrevious's
+ceiling by a wide margin, the multilayer perceptron does neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.common import Arguments, Claim, Findings, curve, last_evaluation, run_experiment, train_seeds
+from jaxrl_seq.envs import VecEnv, make
+from jaxrl_seq.models import make_model
+from jaxrl_seq.online import PPOHyper, make_ppo
+from jaxrl_seq.run.stats import bootstrap_ci
+
+MEMORIES = ("gru", "s5", "transformer")
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment, its memoryless ceiling in closed form, and what counts as passing it."""
+
+    env: str
+    metric: str
+    num_steps: int
+    total_steps: int
+    ceiling: float
+    tolerance: float
+    """Sampling error of an evaluation at the ceiling, allowed to the control."""
+    bar: float
+    entropy_coef: float
+
+
+TASKS = {
+    # Two goals, one cue that is gone at the junction: a guess.
+    "tmaze": Task("tmaze-20", "success", 105, 400_000, 0.5, 0.03, 0.95, 0.03),
+    # Whoever sees the current card and the last guess's reward knows at most two of the 52 cards, so a guess is right
+    # with at most 13/50: 2 * 13/50 - 1.
+    "repeat_previous": Task("repeat_previous-easy", "return_mean", 102, 800_000, 2 * 13 / 50 - 1, 0.02, 0.5, 0.01),
+}
+
+
+def measure(arguments: Arguments) -> Findings:
+    seeds = arguments.seeds or (5 if arguments.scale == "cpu" else 32)
+    claims, curves, steps = [], {}, 0
+    for task_name, task in TASKS.items():
+        for model in ("mlp", *MEMORIES):
+            env, params = make(task.env)
+            learner = make_ppo(VecEnv(env, 64), make_model(model, width=64), num_steps=task.num_steps)
+            hyper = PPOHyper(entropy_coef=task.entropy_coef, env_params=params)
+            run = train_seeds(
+                learner, hyper, seeds=seeds, total_steps=task.total_steps, evaluations=1, eval_episodes=16
+            )
+            interval = bootstrap_ci(last_evaluation(run, task.metric))
+            what = f"{model} on {task.env}, {task.metric} over {seeds} seeds"
+            if model == "mlp":
+                bar = task.ceiling + task.tolerance
+                text = f"{what}: stays at the memoryless ceiling {task.ceiling:.2f}"
+                claims.append(Claim.of(f"{task_name}/{model}", text, interval, bar, "below"))
+            else:
+                text = f"{what}: passes the memoryless ceiling {task.ceiling:.2f}"
+                claims.append(Claim.of(f"{task_name}/{model}", text, interval, task.bar, "above"))
+            curves[f"{task_name}/{model}"] = curve(run, "success" if task.metric == "success" else "return_mean")
+            steps += run.summary["steps"] * seeds
+            print(f"{what}: {interval.mean:.3f} in {run.summary['wall_s']:.0f} s", flush=True)
+    return Findings(claims, seeds, steps, curves)
+
+
+if __name__ == "__main__":
+    run_experiment("memory_matters", "Bakker 2001; Ni et al. 2023; Morad et al. 2023", measure)
+    from experiments.table import write_table
+
+    write_table()

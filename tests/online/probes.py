@@ -1,0 +1,263 @@
+"""Probe environments: tiny tasks whose values, optima or bookkeeping are known exactly.
+
+`value(obs, gamma)` of a probe is the value of its states in closed form, where policies do not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_seq.envs import Box, Discrete, Env, Space, TimeStep, opening, transition
+
+Array = jax.Array
+
+
+@struct.dataclass
+class ProbeState:
+    secret: Array  # int32 [], drawn at reset
+    t: Array  # int32 [], steps taken
+
+
+@struct.dataclass
+class ProbeParams:
+    scale: Array
+    """float32 []: every reward is multiplied by it; not a number poisons a run."""
+
+
+@dataclass(frozen=True)
+class Probe(Env[ProbeState, ProbeParams]):
+    """`secrets` equally likely secrets at reset, two actions, no observation; episodes of `length` steps."""
+
+    length: int = 1
+    secrets: int = 2
+
+    name: ClassVar[str] = "probe"
+
+    @property
+    def horizon(self) -> int:
+        return self.length
+
+    def default_params(self) -> ProbeParams:
+        return ProbeParams(scale=jnp.float32(1.0))
+
+    def reset(self, key: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
+        secret = jax.random.randint(key, (), 0, self.secrets, jnp.int32)
+        state = ProbeState(secret=secret, t=jnp.int32(0))
+        return state, opening(self.obs(state), **self.extras(state))
+
+    def step(
+        self, key: Array, state: ProbeState, action: Array, params: ProbeParams
+    ) -> tuple[ProbeState, TimeStep]:
+        del key
+        reward = jnp.asarray(self.reward(state, action), jnp.float32) * params.scale
+        state = state.replace(t=state.t + 1)
+        over = state.t >= self.last(state)
+        cut = over & self.truncates(state)
+        obs = self.obs(state)
+        return state, transition(obs, reward, over & ~cut, cut, **self.extras(state))
+
+    def observation_space(self) -> Space:
+        return Box(-10.0, 10.0, self.obs_shape)
+
+    def action_space(self) -> Space:
+        return Discrete(2)
+
+    # --- what probes differ in -----------------------------------------------------------------------------------
+    obs_shape: ClassVar[tuple[int, ...]] = (1,)
+
+    def obs(self, state: ProbeState) -> Array:
+        return jnp.zeros(self.obs_shape, jnp.float32)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        """For acting in `state`, before the clock advances."""
+        return 1.0
+
+    def last(self, state: ProbeState) -> Any:
+        """Steps of this episode."""
+        return self.length
+
+    def truncates(self, state: ProbeState) -> Any:
+        """Whether this episode's end is a cut."""
+        return self.time_limit == "truncate"
+
+    def extras(self, state: ProbeState) -> dict[str, Any]:
+        return {}
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Probe):
+    """One step that pays 1: the value is 1."""
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return jnp.ones(obs.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Shown(Probe):
+    """One step that pays what is shown, -1 or 1: the value is the observation."""
+
+    def obs(self, state: ProbeState) -> Array:
+        return (2.0 * state.secret - 1.0)[None].astype(jnp.float32)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return self.obs(state)[0]
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return obs[..., 0]
+
+
+@dataclass(frozen=True)
+class Delayed(Probe):
+    """Two steps, the second pays 1: values are gamma and 1."""
+
+    length: int = 2
+
+    def obs(self, state: ProbeState) -> Array:
+        return state.t[None].astype(jnp.float32)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return state.t == 1
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return jnp.where(obs[..., 0] == 0, gamma, 1.0)
+
+
+@dataclass(frozen=True)
+class Matching(Shown):
+    """One step that pays 1 for the action that is shown, else -1: value 1 under the best policy."""
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return jnp.where(action == state.secret, 1.0, -1.0)
+
+    def extras(self, state: ProbeState) -> dict[str, Any]:
+        return {"info": {"success": jnp.zeros((), bool)}}
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return jnp.ones(obs.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Endless(Probe):
+    """Pays 1 for ever, shows nothing, and is cut after `length` steps: the value is 1 / (1 - gamma) everywhere."""
+
+    length: int = 4
+
+    time_limit: ClassVar[Literal["terminal", "truncate"]] = "truncate"
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return jnp.full(obs.shape[:-1], 1.0 / (1.0 - gamma))
+
+
+@dataclass(frozen=True)
+class Ending(Endless):
+    """The terminal twin, which shows the clock: values are the geometric sums of the steps left."""
+
+    time_limit: ClassVar[Literal["terminal", "truncate"]] = "terminal"
+
+    def obs(self, state: ProbeState) -> Array:
+        return state.t[None].astype(jnp.float32)
+
+    def value(self, obs: Array, gamma: float) -> Array:
+        return (1.0 - gamma ** (self.length - obs[..., 0])) / (1.0 - gamma)
+
+
+@dataclass(frozen=True)
+class Recall(Probe):
+    """What was shown two steps ago is the action to take; before that, acting at all costs 2.
+
+    The cost closes the loophole of a memoryless policy: writing the cue into its own actions and reading those.
+    Return 1 with memory, at most 0.5 without.
+    """
+
+    length: int = 3
+    obs_shape: ClassVar[tuple[int, ...]] = (2,)
+
+    def obs(self, state: ProbeState) -> Array:
+        cue = jnp.where(state.t == 0, 2.0 * state.secret - 1.0, 0.0)
+        return jnp.stack([cue, state.t == self.length - 1]).astype(jnp.float32)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        right = (action == state.secret).astype(jnp.float32)
+        return jnp.where(state.t == self.length - 1, right, -2.0 * (action != 0))
+
+
+@dataclass(frozen=True)
+class Ledger(Probe):
+    """Everything can be read back from what the agent gets; episodes of 2 to 6 steps.
+
+    Observation (secret, steps taken); the reward of a step is 100 secret + 10 t + action, with the t it acted at;
+    an episode lasts secret + 2 steps, and is cut if the secret is odd, else it terminates.
+    """
+
+    length: int = 6
+    secrets: int = 5
+    obs_shape: ClassVar[tuple[int, ...]] = (2,)
+    fixed_length: ClassVar[bool] = False
+    time_limit: ClassVar[Literal["terminal", "truncate"]] = "truncate"
+
+    def obs(self, state: ProbeState) -> Array:
+        return jnp.stack([state.secret, state.t]).astype(jnp.float32)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return 100.0 * state.secret + 10.0 * state.t + action
+
+    def last(self, state: ProbeState) -> Any:
+        return state.secret + 2
+
+    def truncates(self, state: ProbeState) -> Any:
+        return state.secret % 2 == 1
+
+    def extras(self, state: ProbeState) -> dict[str, Any]:
+        return {"info": {"success": state.secret == 0}}
+
+
+@dataclass(frozen=True)
+class LedgerTerminal(Ledger):
+    """The same, but every end is a termination."""
+
+    time_limit: ClassVar[Literal["terminal", "truncate"]] = "terminal"
+
+    def truncates(self, state: ProbeState) -> Any:
+        return False
+
+
+@dataclass(frozen=True)
+class Masked(Probe):
+    """Five actions, of which the secret and its successor are legal; an illegal one pays -1."""
+
+    length: int = 4
+    secrets: int = 5
+
+    def action_space(self) -> Discrete:
+        return Discrete(5)
+
+    def _legal(self, state: ProbeState) -> Array:
+        actions = jnp.arange(5)
+        return (actions == state.secret) | (actions == (state.secret + state.t + 1) % 5)
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return jnp.where(self._legal(state)[action], 0.0, -1.0)
+
+    def extras(self, state: ProbeState) -> dict[str, Any]:
+        return {"action_mask": self._legal(state)}
+
+
+@dataclass(frozen=True)
+class Torque(Probe):
+    """A box of two actions, [-1, 3] and [0, 4]; the reward is the largest distance from the centre, (1, 2)."""
+
+    length: int = 4
+
+    def action_space(self) -> Box:
+        return Box((-1.0, 0.0), (3.0, 4.0), (2,))
+
+    def reward(self, state: ProbeState, action: Array) -> Any:
+        return jnp.max(jnp.abs(action - jnp.array([1.0, 2.0])))

@@ -1,0 +1,134 @@
+"""The command line: what it prints, what it refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jaxrl_seq.cli import main
+from jaxrl_seq.run.config import load, parse_train
+
+SMALL = "--env tmaze,length=5 --model gru --model.width 8 --num-envs 4 --num-steps 12 --minibatches 2 --epochs 1"
+SHORT = SMALL + " --total-steps 200 --evaluations 1 --eval-episodes 1"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "ppo", *SHORT.split(), "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def test_train_leaves_a_whole_folder(run):
+    for name in ("config.json", "env.json", "metrics.jsonl", "summary.json", "report.html", "videos/final.gif"):
+        assert (run / name).stat().st_size > 0, name
+    assert any((run / "checkpoints").iterdir())
+
+
+def test_config_comes_back(run):
+    asked = parse_train([*SHORT.split(), "--lr", "0.5", "--anneal-lr"])
+    assert asked.hyper.lr == 0.5 and asked.anneal_lr
+    loaded = load(run)
+    assert loaded.env == "tmaze,length=5" and loaded.model.width == 8 and loaded.run.total_steps == 200
+    learner, hyper = loaded.build()
+    assert learner.env.num_envs == 4 and learner.env.env.length == 5
+
+
+def test_train_says_what_it_does(tmp_path, capsys):
+    main(["train", "ppo", *SHORT.split(), "--run-dir", str(tmp_path / "run")])
+    out = capsys.readouterr().out
+    for part in ("running on", "compiled in", "steps/s", "final evaluation: return", "report.html"):
+        assert part in out, part
+
+
+def test_eval_prints_greedy_and_sampled(run, capsys):
+    assert main(["eval", str(run), "--episodes", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "greedy" in out and "sampled" in out and "8 episodes" in out
+    assert main(["eval", str(run), "--episodes", "2", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["greedy"]["episodes"] == 8 and results["greedy"]["unfinished"] == 0.0
+
+
+def test_resume_of_a_finished_run_changes_nothing(run, capsys):
+    before = (run / "metrics.jsonl").read_bytes()
+    assert main(["resume", str(run)]) == 0
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_lists(capsys):
+    assert main(["list", "models", "--json"]) == 0
+    models = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"gru", "s5", "transformer", "mlp"} <= set(models)
+    assert models["mlp"]["carry_bytes"] == 0 < models["gru"]["carry_bytes"]
+    assert main(["list", "envs"]) == 0
+    assert "tmaze" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("trian", "Did you mean 'train'"),
+        ("train", "Say what to train"),
+        ("train pop", "Did you mean 'ppo'"),
+        ("train ppo --env tmazes", "Did you mean 'tmaze'"),
+        ("train ppo --env tmaze,lenght=4", "Did you mean 'length'"),
+        ("train ppo --env repeat_previous-hrad", "Did you mean 'hard'"),
+        ("train ppo --env gymnax:CartPol-v1", "CartPole-v1"),
+        ("train ppo --model gro", "gru"),
+        ("train ppo --num-envs 6 --minibatches 4", "num_envs 4 or 8"),
+        ("eval nowhere", "holds no run"),
+        ("resume nowhere", "holds no run"),
+        ("resume", "Usage: jaxrl-seq resume RUN"),
+        ("report nowhere", "holds no run"),
+    ],
+)
+def test_refusals_are_one_line_and_code_two(words, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.startswith("error: ") and "Traceback" not in error
+    assert not list(tmp_path.iterdir()), "nothing may be written by a refused command"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--num-env 4", "--num-envs"),
+        ("--model gru --model.widht 4", "--model.width"),
+        ("--lr fast", "lr"),
+        ("--total-steps 0", "total_steps must be at least 1"),
+        ("--model transformer --model.width 66 --model.heads 4", "nearest: 64"),
+    ],
+)
+def test_wrong_flags_are_explained(flags, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "ppo", *flags.split()])
+    assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_existing_folder_is_refused(run, capsys):
+    before = (run / "metrics.jsonl").read_bytes()
+    assert main(["train", "ppo", *SHORT.split(), "--run-dir", str(run)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_help_names_every_field(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "ppo", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--env", "--model", "--model.width", "--lr", "--total-steps", "--num-seeds", "--run-dir"):
+        assert flag in text
+    assert "--env-params" not in text
+
+
+def test_damaged_config_names_the_field(run, tmp_path):
+    record = json.loads((run / "config.json").read_text())
+    record["settings"]["run"]["total_stepz"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="Did you mean 'total_steps'"):
+        load(tmp_path)
