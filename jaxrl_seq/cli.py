@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable
@@ -29,6 +28,8 @@ RUN is the folder that `train` prints."""
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors of use end as one line on stderr and code 2."""
     words = sys.argv[1:] if argv is None else argv
+    from jaxrl_seq.envs.core.naming import known
+
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "resume": _resume,
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE)
         return 0 if words else 2
     try:
-        return commands[_known(words[0], commands, "command")](words[1:])
+        return commands[known(words[0], commands, "command")](words[1:])
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,8 +52,10 @@ def _train(words: list[str]) -> int:
     learners = ("ppo",)
     if not words or words[0].startswith("-"):
         raise ValueError(f"Say what to train: jaxrl-seq train {'|'.join(learners)} [--help]")
-    _known(words[0], learners, "learner")
+    from jaxrl_seq.envs.core.naming import known
     from jaxrl_seq.run.config import parse_train
+
+    known(words[0], learners, "learner")
 
     config = parse_train(words[1:])
     run_dir = config.placement.run_dir
@@ -197,14 +200,6 @@ def _list(words: list[str]) -> int:
     rows = env_rows() if options.what == "envs" else model_rows()
     print(json.dumps(rows, indent=2) if options.json else table(rows))
     return 0
-
-
-def _known(word: str, known: Any, what: str) -> str:
-    if word in known:
-        return word
-    close = difflib.get_close_matches(word, list(known), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Unknown {what} {word!r}.{hint} Known: {', '.join(known)}.")
 
 
 if __name__ == "__main__":

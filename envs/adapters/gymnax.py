@@ -4,11 +4,12 @@
     env, params = make("gymnax:MemoryChain-bsuite,memory_length=16")        # the same
     env, params = from_gymnax(my_gymnax_env, my_gymnax_env.default_params)
 
-What differs from gymnax 1.x: no auto-reset; `truncated` comes from `is_truncated` and gives way to `terminated` where
-both hold (Catch, DeepSea and the chains end by themselves, which is a termination; bandits and most control tasks are cut
-by `max_steps_in_episode`, which is a truncation); observations have the declared dtype and shape, rewards are float32 [],
-and the state has the same strong dtypes after a reset as after a step; gymnax's `info` is dropped. The observation space
-is widened where gymnax's own excludes observations that occur (`_WIDER`).
+What differs from gymnax 1.x: there is no auto-reset. `truncated` comes from `is_truncated` and gives way to
+`terminated` where both hold: Catch, DeepSea, SimpleBandit, MemoryChain and UmbrellaChain end by themselves, which is a
+termination; the Bernoulli and Gaussian bandits and most control tasks are cut by `max_steps_in_episode`, which is a
+truncation. Observations have the declared dtype and shape, rewards are float32 [], and the state has the same strong
+dtypes after a reset as after a step. gymnax's `info` is dropped. The observation space is widened where gymnax's own
+excludes observations that occur (`_WIDER`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.envs.core.protocol import Env
-from jaxrl_seq.envs.core.registry import as_leaf, known
+from jaxrl_seq.envs.core.registry import as_leaf
 from jaxrl_seq.envs.core.spaces import Box, Discrete, Space, Tree
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 

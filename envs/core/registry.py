@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.envs.core.protocol import Env
 
 
@@ -162,13 +162,3 @@ def as_leaf(what: str, value: Any, like: Any) -> jax.Array:
     if jnp.issubdtype(dtype, jnp.integer) and (given != np.round(given)).any():
         raise ValueError(f"{what} = {value!r} must be a whole number.")
     return jnp.asarray(value, dtype)
-
-
-def known(word: str, words: Iterable[str], what: str) -> str:
-    """`word` if it is among `words`, else a ValueError that says what is close to it."""
-    words = sorted(words)
-    if word in words:
-        return word
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Unknown {what} {word!r}.{hint} Known: {', '.join(words) or 'none'}.")

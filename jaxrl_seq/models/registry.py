@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
+from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.models.base import ModelConfig, SequenceModel
 
 C = TypeVar("C")
@@ -35,13 +35,10 @@ def register_model(name: str) -> Callable[[type[C]], type[C]]:
 
 def model_config(name: str, **options: Any) -> ModelConfig:
     """The config of model `name`. ValueError, with the nearest names, for an unknown model or option."""
-    if name not in _MODELS:
-        raise ValueError(_unknown("model", name, _MODELS))
-    cls = _MODELS[name]
-    known = [field.name for field in dataclasses.fields(cls)]
+    cls = _MODELS[known(name, _MODELS, "model")]
+    fields = [field.name for field in dataclasses.fields(cls)]
     for option in options:
-        if option not in known:
-            raise ValueError(_unknown(f"option for model {name!r}", option, known))
+        known(option, fields, f"option of model {name}")
     return cls(**options)
 
 
@@ -85,14 +82,6 @@ def require_multiple(name: str, value: int, of_name: str, of: int) -> None:
     raise ValueError(f"{name}={value} must be a multiple of {of_name}={of}; nearest: {nearest}")
 
 
-def require_choice(name: str, value: Any, known: Iterable[str]) -> None:
-    """ValueError unless value is one of `known`."""
-    if value not in tuple(known):
-        raise ValueError(_unknown(name, value, known))
-
-
-def _unknown(what: str, name: Any, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what}: {name!r}{hint} Known: {', '.join(known)}"
+def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """ValueError unless value is one of `choices`."""
+    known(value, choices, name)

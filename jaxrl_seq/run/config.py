@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from jaxrl_seq.envs import VecEnv, make
+from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.models import ModelConfig, config_to_dict, model_config
 from jaxrl_seq.online import PPO, PPOHyper, make_ppo
 from jaxrl_seq.run.loop import RunOptions
@@ -118,12 +118,9 @@ def load(run_dir: str | Path) -> TrainPPO[Any]:
 
 
 def _filled(cls: Any, values: dict[str, Any]) -> Any:
-    known = [f.name for f in dataclasses.fields(cls)]
+    fields = [f.name for f in dataclasses.fields(cls)]
     for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"config.json: unknown field {name!r} of {cls.__name__}.{hint}")
+        known(name, fields, f"field of {cls.__name__} in config.json")
     return cls(**values)
 
 

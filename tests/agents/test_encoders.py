@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from members import members, random_inputs
 
 from jaxrl_seq.agents.encoders import InputEncoder, ObservationEncoder, is_image
 from jaxrl_seq.envs import Box, Discrete, MultiDiscrete, Space, Tree
-from jaxrl_seq.envs.core.vector import Inputs
 
 IMAGE = Box(0, 255, (8, 8, 3), np.uint8)
 SPACES = {
@@ -17,43 +17,33 @@ SPACES = {
     "discrete": (Discrete(4), 4),
     "multidiscrete": (MultiDiscrete((2, 3)), 5),
     "image": (IMAGE, 64),
-    "tree": (Tree({"card": Discrete(4), "eye": IMAGE, "limbs": Tree({"arm": Box(-1.0, 1.0, (2,))})}), 70),
+    "tree": (Tree({"card": Discrete(4), "limbs": Tree({"arm": Box(-1.0, 1.0, (2, 3))})}), 10),
 }
 ACTIONS = [Discrete(3), MultiDiscrete((2, 3)), Box(-2.0, 2.0, (2,))]
 
 
-def members(space: Space, *batch: int, seed: int = 0):
-    """Members of `space`, [*batch, ...]."""
-    keys = jax.random.split(jax.random.key(seed), batch)
-    sample = space.sample
-    for _ in batch:
-        sample = jax.vmap(sample)
-    return jax.jit(sample)(keys)
+def axes_agree(encoder, x) -> tuple[np.ndarray, dict]:
+    """(code of x[T, B], params), after checking that x[B] and x[2, T, B] get the same one."""
 
+    @jax.jit
+    def run(x):
+        code, params = encoder.init_with_output(jax.random.key(0), x)
+        row = encoder.apply(params, jax.tree.map(lambda y: y[1], x))
+        return code, row, encoder.apply(params, jax.tree.map(lambda y: jnp.stack([y, y]), x)), params
 
-def inputs_of(observation: Space, action: Space, *batch: int) -> Inputs:
-    return Inputs(
-        obs=members(observation, *batch),
-        prev_action=members(action, *batch, seed=1),
-        prev_reward=jax.random.normal(jax.random.key(2), batch),
-        first=jax.random.bernoulli(jax.random.key(3), 0.5, batch),
-    )
+    code, row, folded, params = run(x)
+    np.testing.assert_allclose(row, code[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(folded, np.stack([code, code]), rtol=1e-5, atol=1e-6)
+    return code, params
 
 
 @pytest.mark.parametrize("kind", SPACES)
 def test_observations_of_any_space_and_any_leading_axes(kind):
     """[T, B], [B] and [2, T, B] are the same function of one observation, of the declared width."""
     space, width = SPACES[kind]
-    encoder = ObservationEncoder(space)
-    obs = members(space, 3, 2)
-    both, params = jax.jit(encoder.init_with_output)(jax.random.key(0), obs)
-    assert both.shape == (3, 2, width) and both.dtype == jnp.float32
-    apply = jax.jit(encoder.apply)
-    row = apply(params, jax.tree.map(lambda x: x[1], obs))
-    np.testing.assert_allclose(row, both[1], rtol=1e-5, atol=1e-6)
-    folded = apply(params, jax.tree.map(lambda x: jnp.stack([x, x]), obs))
-    np.testing.assert_allclose(folded, np.stack([both, both]), rtol=1e-5, atol=1e-6)
-    assert np.abs(both[0] - both[1]).max() > 1e-3
+    code, _ = axes_agree(ObservationEncoder(space), members(space, 3, 2))
+    assert code.shape == (3, 2, width) and code.dtype == jnp.float32
+    assert np.abs(code[0] - code[1]).max() > 1e-3
 
 
 def test_discrete_observations_are_one_hot():
@@ -74,10 +64,16 @@ def test_trees_are_encoded_leaf_by_leaf_in_order_of_names():
 def test_pixels_are_scaled():
     """uint8 pictures enter the convolutions as [0, 1]: the same picture as floats in [0, 1] gives the same code."""
     assert is_image(IMAGE) and not is_image(Box(0.0, 1.0, (4, 8, 3))) and not is_image(Box(0.0, 1.0, (8, 8)))
-    obs = members(IMAGE, 2)
-    params = jax.jit(ObservationEncoder(IMAGE).init)(jax.random.key(0), obs)
-    floats = ObservationEncoder(Box(0.0, 1.0, (8, 8, 3))).apply(params, obs.astype(jnp.float32) / 255)
-    np.testing.assert_allclose(ObservationEncoder(IMAGE).apply(params, obs), floats, rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def both(obs):
+        code, params = ObservationEncoder(IMAGE).init_with_output(jax.random.key(0), obs)
+        floats = obs.astype(jnp.float32) / 255
+        return code, ObservationEncoder(Box(0.0, 1.0, (8, 8, 3))).apply(params, floats)
+
+    code, of_floats = both(members(IMAGE, 2))
+    np.testing.assert_allclose(code, of_floats, rtol=1e-4, atol=1e-5)
+    assert np.abs(code).max() < 10
 
 
 def test_an_unknown_space_is_refused_in_words():
@@ -87,36 +83,23 @@ def test_an_unknown_space_is_refused_in_words():
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_inputs_with_any_leading_axes(action):
-    """[T, B] equals [B] by [B]; the width is `features`."""
-    encoder = InputEncoder(Box(-1.0, 1.0, (2,)), action, 6)
-    inputs = inputs_of(Box(-1.0, 1.0, (2,)), action, 3, 2)
-    both, params = jax.jit(encoder.init_with_output)(jax.random.key(0), inputs)
-    assert both.shape == (3, 2, 6)
-    row = encoder.apply(params, jax.tree.map(lambda x: x[2], inputs))
-    np.testing.assert_allclose(row, both[2], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_the_previous_action_is_hidden_where_first(action):
-    """Another previous action changes the code exactly where an episode is under way."""
-    encoder = InputEncoder(Discrete(2), action, 6)
-    inputs = inputs_of(Discrete(2), action, 40)
-    other = inputs.replace(prev_action=members(action, 40, seed=9))
-    one, params = jax.jit(encoder.init_with_output)(jax.random.key(0), inputs)
-    change = np.abs(one - encoder.apply(params, other)).max(-1)
-    differs = np.any(np.reshape(inputs.prev_action != other.prev_action, (40, -1)), axis=-1)
-    assert 0 < (differs & ~inputs.first).sum() and 0 < (differs & inputs.first).sum()
-    np.testing.assert_array_equal(change > 0, differs & ~inputs.first)
-
-
-@pytest.mark.parametrize("field", ("obs", "prev_reward", "first"))
-def test_every_input_reaches_the_code(field):
-    """The memory gets observation, previous reward and the first flag (the action: see above)."""
+def test_inputs_of_a_step(action):
+    """Any leading axes; the previous action is seen exactly where no episode opens; everything else always is."""
     space = Box(-1.0, 1.0, (2,))
-    encoder = InputEncoder(space, Discrete(2), 6)
-    inputs = inputs_of(space, Discrete(2), 8)
-    one, params = jax.jit(encoder.init_with_output)(jax.random.key(0), inputs)
-    value = getattr(inputs, field)
-    other = inputs.replace(**{field: ~value if field == "first" else value + 1.0})
-    assert np.abs(one - encoder.apply(params, other)).max(-1).min() > 0
+    encoder = InputEncoder(space, action, 6)
+    inputs = random_inputs(space, action, 10, 4, first=0.5)
+    code, params = axes_agree(encoder, inputs)
+    assert code.shape == (10, 4, 6)
+
+    apply = jax.jit(encoder.apply)
+
+    def change(**fields):
+        return np.abs(code - apply(params, inputs.replace(**fields))).max(-1)
+
+    other = members(action, 10, 4, seed=9)
+    differs = np.any(np.reshape(inputs.prev_action != other, (10, 4, -1)), axis=-1)
+    assert np.any(differs & ~inputs.first) and np.any(differs & inputs.first)
+    np.testing.assert_array_equal(change(prev_action=other) > 0, differs & ~inputs.first)
+    assert change(obs=inputs.obs + 1.0).min() > 0
+    assert change(prev_reward=inputs.prev_reward + 1.0).min() > 0
+    assert change(first=~inputs.first).min() > 0

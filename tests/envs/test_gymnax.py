@@ -16,7 +16,18 @@ from jaxrl_seq.envs.adapters.gymnax import from_gymnax, make_gymnax
 from jaxrl_seq.envs.core.checking import check_structure
 
 IDS = sorted(gymnax.registered_envs)
-SLOW = {f"{game}-MinAtar" for game in ("Asterix", "Freeway", "Seaquest", "SpaceInvaders")}  # many seconds of compiling
+# One of each kind here, the others (seconds of compiling each) with the slow tests.
+QUICK = {
+    "BernoulliBandit-misc",
+    "CartPole-v1",
+    "Catch-bsuite",
+    "DeepSea-bsuite",
+    "FrozenLake-misc",
+    "MemoryChain-bsuite",
+    "MetaMaze-misc",
+    "MNISTBandit-bsuite",
+    "Pendulum-v1",
+}
 STEPS = 11
 
 
@@ -67,7 +78,7 @@ def test_every_id_has_our_structure(name: str):
     assert same == env and hash(same) == hash(env)
 
 
-@pytest.mark.parametrize("name", [pytest.param(i, marks=pytest.mark.slow) if i in SLOW else i for i in IDS])
+@pytest.mark.parametrize("name", [i if i in QUICK else pytest.param(i, marks=pytest.mark.slow) for i in IDS])
 def test_every_id_behaves_as_its_raw_step(name: str):
     """Spaces and VecEnv's program hold, and each number is the one that gymnax's `step_env` gives."""
     env, params = make_gymnax(name)
@@ -149,7 +160,7 @@ def test_parameters_are_traced_and_can_be_swept():
     assert len(set(np.asarray(speeds(swept)).tolist())) == 3
     venv = VecEnv(env, 3)
     assert venv.reset_policy == "sync", "its episodes all last 200 steps"
-    venv.step(keys[1], venv.reset(keys[0], swept), jnp.zeros((3, 1)), swept)
+    jax.jit(lambda p: venv.step(keys[1], venv.reset(keys[0], p), jnp.zeros((3, 1)), p))(swept)
 
 
 def test_from_gymnax_takes_any_environment_and_compares_by_configuration():

@@ -135,12 +135,12 @@ def test_names_and_configs():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: make_model("grru"), "unknown model: 'grru'; did you mean 'gru'.*Known: .*transformer"),
-        (lambda: make_model("s5", sate=4), "option for model 's5'.*'sate'; did you mean 'state'"),
+        (lambda: make_model("grru"), "Unknown model 'grru'. Did you mean 'gru'.*Known: .*transformer"),
+        (lambda: make_model("s5", sate=4), "option of model s5 'sate'. Did you mean 'state'"),
         (lambda: S5Config(state=9), r"state=9 must be a multiple of 2 \* blocks=2; nearest: 8 or 10"),
         (lambda: S5Config(state=8, blocks=3), r"2 \* blocks=6; nearest: 6 or 12"),
         (lambda: S5Config(dt_min=0.5, dt_max=0.1), "dt_max=0.1 must be at least dt_min=0.5"),
-        (lambda: S5Config(discretization="euler"), "unknown discretization: 'euler'.*zoh, bilinear"),  # type: ignore
+        (lambda: S5Config(discretization="euler"), "Unknown discretization 'euler'.*bilinear, zoh"),  # type: ignore
         (
             lambda: TransformerConfig(width=20, heads=8),
             r"width=20 must be a multiple of 2 \* heads=16; nearest: 16 or 32",
@@ -150,7 +150,7 @@ def test_names_and_configs():
             "heads=4 must be a multiple of kv_heads=3; nearest: 3 or 6",
         ),
         (lambda: TransformerConfig(window=0), "window must be positive, got 0"),
-        (lambda: make_model("gru", dtype="float16"), "unknown dtype: 'float16'.*Known: float32, bfloat16"),
+        (lambda: make_model("gru", dtype="float16"), "Unknown dtype 'float16'.*Known: bfloat16, float32"),
     ],
 )
 def test_errors_name_the_numbers_and_the_fix(make, words):

@@ -1,7 +1,4 @@
-"""Probe environments: tiny tasks whose values, optima or bookkeeping are known exactly.
-
-`value(obs, gamma)` of a probe is the value of its states in closed form, where policies do not matter.
-"""
+"""Probe environments: tiny tasks whose values, optima or bookkeeping are known exactly."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl_seq.envs import Box, Discrete, Env, Space, TimeStep, opening, transition
@@ -27,6 +25,8 @@ class ProbeState:
 class ProbeParams:
     scale: Array
     """float32 []: every reward is multiplied by it; not a number poisons a run."""
+    kind: Array
+    """int32 []: which of the `VALUES` probes is played; the others ignore it."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,14 @@ class Probe(Env[ProbeState, ProbeParams]):
         return self.length
 
     def default_params(self) -> ProbeParams:
-        return ProbeParams(scale=jnp.float32(1.0))
+        return ProbeParams(scale=jnp.float32(1.0), kind=jnp.int32(0))
 
     def reset(self, key: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
         secret = jax.random.randint(key, (), 0, self.secrets, jnp.int32)
         state = ProbeState(secret=secret, t=jnp.int32(0))
         return state, opening(self.obs(state), **self.extras(state))
 
-    def step(
-        self, key: Array, state: ProbeState, action: Array, params: ProbeParams
-    ) -> tuple[ProbeState, TimeStep]:
+    def step(self, key: Array, state: ProbeState, action: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
         del key
         reward = jnp.asarray(self.reward(state, action), jnp.float32) * params.scale
         state = state.replace(t=state.t + 1)
@@ -88,85 +86,53 @@ class Probe(Env[ProbeState, ProbeParams]):
     def extras(self, state: ProbeState) -> dict[str, Any]:
         return {}
 
-    def value(self, obs: Array, gamma: float) -> Array:
-        raise NotImplementedError
+
+CONSTANT, SHOWN, DELAYED, MATCHING, ENDING, ENDLESS = range(6)
 
 
 @dataclass(frozen=True)
-class Constant(Probe):
-    """One step that pays 1: the value is 1."""
+class Values(Probe):
+    """Six probes in one program, chosen by `params.kind`; their values are known in closed form.
 
-    def value(self, obs: Array, gamma: float) -> Array:
-        return jnp.ones(obs.shape[:-1])
-
-
-@dataclass(frozen=True)
-class Shown(Probe):
-    """One step that pays what is shown, -1 or 1: the value is the observation."""
-
-    def obs(self, state: ProbeState) -> Array:
-        return (2.0 * state.secret - 1.0)[None].astype(jnp.float32)
-
-    def reward(self, state: ProbeState, action: Array) -> Any:
-        return self.obs(state)[0]
-
-    def value(self, obs: Array, gamma: float) -> Array:
-        return obs[..., 0]
-
-
-@dataclass(frozen=True)
-class Delayed(Probe):
-    """Two steps, the second pays 1: values are gamma and 1."""
-
-    length: int = 2
-
-    def obs(self, state: ProbeState) -> Array:
-        return state.t[None].astype(jnp.float32)
-
-    def reward(self, state: ProbeState, action: Array) -> Any:
-        return state.t == 1
-
-    def value(self, obs: Array, gamma: float) -> Array:
-        return jnp.where(obs[..., 0] == 0, gamma, 1.0)
-
-
-@dataclass(frozen=True)
-class Matching(Shown):
-    """One step that pays 1 for the action that is shown, else -1: value 1 under the best policy."""
-
-    def reward(self, state: ProbeState, action: Array) -> Any:
-        return jnp.where(action == state.secret, 1.0, -1.0)
-
-    def extras(self, state: ProbeState) -> dict[str, Any]:
-        return {"info": {"success": jnp.zeros((), bool)}}
-
-    def value(self, obs: Array, gamma: float) -> Array:
-        return jnp.ones(obs.shape[:-1])
-
-
-@dataclass(frozen=True)
-class Endless(Probe):
-    """Pays 1 for ever, shows nothing, and is cut after `length` steps: the value is 1 / (1 - gamma) everywhere."""
+    CONSTANT: one step that pays 1. SHOWN: one step that pays what is shown, -1 or 1. DELAYED: two steps, the second
+    pays 1. MATCHING: one step, 1 for the action that is shown, else -1. ENDING: four steps that show the clock and pay
+    1 each. ENDLESS: the same without a clock, and cut after four steps, so that nothing ever tells that it stops.
+    """
 
     length: int = 4
-
+    fixed_length: ClassVar[bool] = False
     time_limit: ClassVar[Literal["terminal", "truncate"]] = "truncate"
 
-    def value(self, obs: Array, gamma: float) -> Array:
-        return jnp.full(obs.shape[:-1], 1.0 / (1.0 - gamma))
+    def reset(self, key: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
+        state, timestep = super().reset(key, params)
+        return state, timestep.replace(obs=_shown(state, params.kind))
+
+    def step(self, key: Array, state: ProbeState, action: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
+        del key
+        matched = jnp.where(action == state.secret, 1.0, -1.0)
+        shown = 2.0 * state.secret - 1.0
+        reward = jnp.stack([1.0, shown, state.t == 1, matched, 1.0, 1.0])[params.kind]
+        state = state.replace(t=state.t + 1)
+        over = state.t >= jnp.array([1, 1, 2, 1, self.length, self.length])[params.kind]
+        cut = over & (params.kind == ENDLESS)
+        return state, transition(_shown(state, params.kind), params.scale * reward, over & ~cut, cut)
+
+    def value(self, kind: int, obs: Any, gamma: float) -> Any:
+        """V of observations [..., 1] under the best policy."""
+        signal = obs[..., 0]
+        return (
+            np.ones_like(signal),
+            signal,
+            np.where(signal == 0, gamma, 1.0),
+            np.ones_like(signal),
+            (1.0 - gamma ** (self.length - signal)) / (1.0 - gamma),
+            np.full_like(signal, 1.0 / (1.0 - gamma)),
+        )[kind]
 
 
-@dataclass(frozen=True)
-class Ending(Endless):
-    """The terminal twin, which shows the clock: values are the geometric sums of the steps left."""
-
-    time_limit: ClassVar[Literal["terminal", "truncate"]] = "terminal"
-
-    def obs(self, state: ProbeState) -> Array:
-        return state.t[None].astype(jnp.float32)
-
-    def value(self, obs: Array, gamma: float) -> Array:
-        return (1.0 - gamma ** (self.length - obs[..., 0])) / (1.0 - gamma)
+def _shown(state: ProbeState, kind: Array) -> Array:
+    secret, clock = 2.0 * state.secret - 1.0, state.t.astype(jnp.float32)
+    return jnp.stack([0.0, secret, clock, secret, clock, 0.0])[kind][None]
 
 
 @dataclass(frozen=True)
@@ -193,8 +159,9 @@ class Recall(Probe):
 class Ledger(Probe):
     """Everything can be read back from what the agent gets; episodes of 2 to 6 steps.
 
-    Observation (secret, steps taken); the reward of a step is 100 secret + 10 t + action, with the t it acted at;
-    an episode lasts secret + 2 steps, and is cut if the secret is odd, else it terminates.
+    Observation (secret, steps taken); the reward of a step is secret + t / 10 + action / 100, with the t it acted at;
+    an episode lasts secret + 2 steps, and is cut if the secret is odd, else it terminates. Pictures are [2, 2, 3]
+    with the colour (secret, t, 0).
     """
 
     length: int = 6
@@ -207,7 +174,7 @@ class Ledger(Probe):
         return jnp.stack([state.secret, state.t]).astype(jnp.float32)
 
     def reward(self, state: ProbeState, action: Array) -> Any:
-        return 100.0 * state.secret + 10.0 * state.t + action
+        return state.secret + state.t / 10.0 + action / 100.0
 
     def last(self, state: ProbeState) -> Any:
         return state.secret + 2
@@ -217,6 +184,10 @@ class Ledger(Probe):
 
     def extras(self, state: ProbeState) -> dict[str, Any]:
         return {"info": {"success": state.secret == 0}}
+
+    def render(self, state: ProbeState, params: ProbeParams) -> Array:
+        colour = jnp.stack([state.secret, state.t, jnp.int32(0)]).astype(jnp.uint8)
+        return jnp.broadcast_to(colour, (2, 2, 3))
 
 
 @dataclass(frozen=True)
