@@ -35,10 +35,10 @@ class Task:
 
 TASKS = {
     # Two goals, one cue that is gone at the junction: a guess.
-    "tmaze": Task("tmaze-20", "success", 105, 400_000, 0.5, 0.03, 0.95, 0.03),
+    "tmaze": Task("tmaze-20", "success", 105, 400_000, 0.5, 0.03, 0.95, 0.05),
     # Whoever sees the current card and the last guess's reward knows at most two of the 52 cards, so a guess is right
     # with at most 13/50: 2 * 13/50 - 1.
-    "repeat_previous": Task("repeat_previous-easy", "return_mean", 102, 800_000, 2 * 13 / 50 - 1, 0.02, 0.5, 0.01),
+    "repeat_previous": Task("repeat_previous-easy", "return_mean", 102, 600_000, 2 * 13 / 50 - 1, 0.02, 0.5, 0.01),
 }
 
 
@@ -49,7 +49,8 @@ def measure(arguments: Arguments) -> Findings:
         for model in ("mlp", *MEMORIES):
             env, params = make(task.env)
             learner = make_ppo(VecEnv(env, 64), make_model(model, width=64), num_steps=task.num_steps)
-            hyper = PPOHyper(entropy_coef=task.entropy_coef, env_params=params)
+            updates = task.total_steps / learner.steps_per_update
+            hyper = PPOHyper(entropy_coef=task.entropy_coef, anneal_updates=updates, env_params=params)
             run = train_seeds(
                 learner, hyper, seeds=seeds, total_steps=task.total_steps, evaluations=1, eval_episodes=16
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,10 +70,20 @@ def _resume(words: list[str]) -> int:
     return _go(load(folder), folder, resume=True)
 
 
+def _remember_compilations() -> None:
+    """Keep compiled programs between runs, unless the user keeps them elsewhere (JAX_COMPILATION_CACHE_DIR)."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxrl_seq"))
+
+
 def _go(config: TrainPPO[Any], folder: Path, resume: bool) -> int:
     from jaxrl_seq.run.loop import train
     from jaxrl_seq.run.publish import publish
 
+    _remember_compilations()
     learner, hyper = config.build()
     print(f"run folder {folder}")
     run = train(

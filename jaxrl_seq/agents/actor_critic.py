@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -75,6 +75,16 @@ class ActorCritic(nn.Module):
         return self.model.initialize_carry(batch_shape)
 
     @nn.nowrap
+    def parallel(self, params: PyTree, carry: PyTree, inputs: Inputs, reset: Array) -> tuple[PyTree, Decision]:
+        """`__call__` with these parameters: [T, B] at once."""
+        return cast(Any, self.apply(params, carry, inputs, reset))
+
+    @nn.nowrap
+    def recurrent(self, params: PyTree, carry: PyTree, inputs: Inputs, reset: Array) -> tuple[PyTree, Decision]:
+        """`step` with these parameters: [B]."""
+        return cast(Any, self.apply(params, carry, inputs, reset, method="step"))
+
+    @nn.nowrap
     def policy(self, decision: Decision, inputs: Inputs) -> Policy:
         """The action distribution of a decision, with illegal actions masked out."""
         return Policy(self.action_space, decision.policy_params, inputs.action_mask)
@@ -98,6 +108,6 @@ def example_inputs(env: Env, batch_shape: tuple[int, ...]) -> Any:
     return Inputs(
         obs=zeros(env.observation_space()),
         prev_action=zeros(env.action_space()),
-        prev_reward=np.zeros(batch_shape, np.float32),
-        first=np.ones(batch_shape, bool),
+        prev_reward=jnp.zeros(batch_shape, jnp.float32),
+        first=jnp.ones(batch_shape, bool),
     )

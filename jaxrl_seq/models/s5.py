@@ -148,7 +148,7 @@ class S5Config:
 
     width: int = 64
     """Width of the residual stream, and output features."""
-    layers: int = 2
+    layers: int = 1
     """S5 layers."""
     state: int = 64
     """Real state numbers a layer and environment (half as many complex ones); even."""

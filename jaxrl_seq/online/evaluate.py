@@ -89,7 +89,7 @@ def act(
     """One step of policy and environments. The key is consumed."""
     act_key, env_key = jax.random.split(key)
     inputs = acting.env.inputs
-    carry, decision = agent.apply(params, acting.carry, inputs, inputs.first, method="step")
+    carry, decision = agent.recurrent(params, acting.carry, inputs, inputs.first)
     policy = agent.policy(decision, inputs)
     action = policy.mode() if greedy else policy.sample(act_key)
     vec, outcome = env.step(env_key, acting.env, to_env(agent.action_space, action), env_params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -39,8 +39,8 @@ class PPOHyper:
     """The same for the value function, in units of return; 0 turns it off."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    entropy_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    entropy_coef: float = 0.05
+    """Weight of the entropy bonus; memory tasks pay late, so a policy must not settle early."""
     max_grad_norm: float = 0.5
     """Gradients longer than this (global norm) are scaled down to it."""
     anneal_updates: float = 0.0
@@ -132,7 +132,7 @@ class PPO:
         batch = _with_advantages(trajectory, hyper)
         lr = _learning_rate(state.update, hyper)
         (params, opt_state), losses = self._optimise(shuffle_key, state.params, state.opt_state, batch, hyper, lr)
-        state = state.replace(params=params, opt_state=opt_state, acting=acting, update=state.update + 1)
+        state = replace(state, params=params, opt_state=opt_state, acting=acting, update=state.update + 1)
         return state, episodes | losses | {"explained_variance": _explained_variance(batch), "lr": lr}
 
     # --- the epochs --------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class PPO:
             clipped = flat * jnp.minimum(1.0, hyper.max_grad_norm / jnp.maximum(norm, 1e-12))
             direction, new_opt = _adam.update(clipped, opt_state)
             opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new_opt, opt_state)
-            step = unflatten(jnp.where(good, -lr * direction, 0.0))
+            step = unflatten(jnp.where(good, -lr * jnp.asarray(direction), 0.0))
             params = jax.tree.map(jnp.add, params, step)
             return (params, opt_state), metrics | {"grad_norm": norm, "skipped": 1.0 - good}
 
@@ -168,7 +168,7 @@ class PPO:
 
     def _loss(self, params: PyTree, batch: Batch, hyper: PPOHyper) -> tuple[Array, Metrics]:
         old = batch.trajectory
-        _, decision = self.agent.apply(params, old.carry, old.inputs, old.inputs.first)
+        _, decision = self.agent.parallel(params, old.carry, old.inputs, old.inputs.first)
         policy = self.agent.policy(decision, old.inputs)
         log_ratio = policy.log_prob(old.action) - old.log_prob
         ratio = jnp.exp(log_ratio)
@@ -240,8 +240,9 @@ def _learning_rate(update: Array, hyper: PPOHyper) -> Array:
 def _with_advantages(trajectory: Trajectory, hyper: PPOHyper) -> Batch:
     """Advantages (normalised over the whole batch, so minibatches and sharding cannot change them) and targets."""
     t = trajectory
-    by_env = dict(in_axes=(1, 1, 1, 0), out_axes=1)
-    following = jax.vmap(next_values, **by_env)(t.value, t.truncated, t.final_value, t.last_value)
+    following = jax.vmap(next_values, in_axes=(1, 1, 1, 0), out_axes=1)(
+        t.value, t.truncated, t.final_value, t.last_value
+    )
     advantage = jax.vmap(generalized_advantage, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
         t.reward, t.value, following, t.terminated, t.truncated, hyper.gamma, hyper.gae_lambda
     )
@@ -252,9 +253,9 @@ def _with_advantages(trajectory: Trajectory, hyper: PPOHyper) -> Batch:
 def _take_batch(batch: Batch, envs: Array) -> Batch:
     """The environments `envs` [M] of a batch, whole in time."""
     t = batch.trajectory
-    rows = take_envs(batch.replace(trajectory=t.replace(carry=(), last_value=())), envs, axis=1)
+    rows = take_envs(replace(batch, trajectory=replace(t, carry=(), last_value=())), envs, axis=1)
     carry, last = take_envs((t.carry, t.last_value), envs, axis=0)
-    return rows.replace(trajectory=rows.trajectory.replace(carry=carry, last_value=last))
+    return replace(rows, trajectory=replace(rows.trajectory, carry=carry, last_value=last))
 
 
 def _same_values(a: PyTree, b: PyTree) -> bool:

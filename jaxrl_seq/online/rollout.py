@@ -54,13 +54,13 @@ def rollout(
     The key is consumed.
     """
     keys = jax.random.split(key, (num_steps + 1, 2))
-    acting = acting.replace(env=env.refill(keys[-1, 0], acting.env, env_params))
+    acting = Acting(env=env.refill(keys[-1, 0], acting.env, env_params), carry=acting.carry)
     start = acting.carry
 
     def one_step(acting: Acting, keys: Array) -> tuple[Acting, tuple[dict[str, PyTree], Metrics]]:
         act_key, env_key = keys
         inputs = acting.env.inputs
-        carry, decision = agent.apply(params, acting.carry, inputs, inputs.first, method="step")
+        carry, decision = agent.recurrent(params, acting.carry, inputs, inputs.first)
         policy = agent.policy(decision, inputs)
         action = policy.sample(act_key)
         vec, outcome = env.step(env_key, acting.env, to_env(agent.action_space, action), env_params)
@@ -79,7 +79,7 @@ def rollout(
 
     acting, (seen, sums) = jax.lax.scan(one_step, acting, keys[:-1])
     inputs = acting.env.inputs
-    last = agent.apply(params, acting.carry, inputs, inputs.first, method="step")[1].value
+    last = agent.recurrent(params, acting.carry, inputs, inputs.first)[1].value
     trajectory = Trajectory(**seen, last_value=last, carry=start)
     return acting, (trajectory, jax.tree.map(jnp.sum, sums))
 
@@ -95,7 +95,7 @@ def final_values(env: VecEnv, agent: ActorCritic, params: PyTree, carry: PyTree,
         return none
 
     def evaluate(none: Array, params: PyTree, carry: PyTree, final: Inputs, truncated: Array) -> Array:
-        value = agent.apply(params, carry, final, jnp.zeros_like(truncated), method="step")[1].value
+        value = agent.recurrent(params, carry, final, jnp.zeros_like(truncated))[1].value
         return jnp.where(truncated, value, none)
 
     return apply_if_any(jnp.any(outcome.truncated), evaluate, none, params, carry, outcome.final, outcome.truncated)

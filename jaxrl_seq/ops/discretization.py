@@ -50,6 +50,7 @@ def hippo_n(size: int) -> HippoN:
     return parts
 
 
+@jax.jit  # traced once for all layers and views
 def zoh(l_re: Array, l_im: Array, dt: Array) -> tuple[Pair, Pair]:
     """Zero-order hold: eigenvalues and dt, all [P] -> (decay (re, im), input gain (re, im)), each [P]."""
     z_re, z_im = l_re * dt, l_im * dt
@@ -78,7 +79,7 @@ def discretize(kind: str, l_re: Array, l_im: Array, dt: Array) -> tuple[Pair, Pa
 def _phi1(x: Array, y: Array) -> Pair:
     """(exp(z) - 1) / z for z = x + iy; by series near 0, where the quotient loses all its digits."""
     norm = x * x + y * y
-    small = norm < 1e-2
+    small = norm < 1e-4
     # the untaken branch must stay finite too, or its nan reaches the gradient
     safe = jnp.where(small, 1.0, norm)
     grown_re = jnp.expm1(x) * jnp.cos(y) - 2 * jnp.sin(y / 2) ** 2
@@ -89,8 +90,8 @@ def _phi1(x: Array, y: Array) -> Pair:
 
 
 def _phi1_series(x: Array, y: Array) -> Pair:
-    """sum z^k / (k+1)!, Horner form; 9 terms reach 1e-16 for |z| <= 0.1."""
+    """sum z^k / (k+1)!, Horner form; z^6 / 7! is below 1e-15 for |z| <= 0.01."""
     re, im = jnp.ones_like(x), jnp.zeros_like(y)
-    for k in range(10, 1, -1):
+    for k in range(6, 1, -1):
         re, im = 1 + (re * x - im * y) / k, (re * y + im * x) / k
     return re, im

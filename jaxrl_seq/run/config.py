@@ -53,7 +53,7 @@ class TrainPPO(Generic[Model]):
     """Parts of each pass: whole environments, so num_envs must be divisible by it."""
     reset_policy: Literal["auto", "sync", "select", "pool"] = "auto"
     """How finished episodes are replaced."""
-    anneal_lr: bool = False
+    anneal_lr: bool = True
     """Let the learning rate fall linearly to zero over the run."""
     hyper: tyro.conf.OmitArgPrefixes[PPOHyper] = field(default_factory=PPOHyper)
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
@@ -127,7 +127,7 @@ def _filled(cls: Any, values: dict[str, Any]) -> Any:
 def _flag(argv: list[str], name: str) -> str | None:
     """The value of a flag, as `--name value` or `--name=value`; the last one wins."""
     value = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
         if word == name:
             value = following
         elif word.startswith(name + "="):

@@ -32,7 +32,7 @@ VERSION = 1
 class RunOptions:
     """How long and how a run goes, whatever the learner."""
 
-    total_steps: int = 400_000
+    total_steps: int = 800_000
     """Environment steps of one seed, rounded up to whole updates."""
     seed: int = 0
     """Seed of the first lane; lane i uses seed + i."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +38,18 @@ def update_rows(learner: Any, log_every: int) -> Any:
     updates is traced, one compilation serves every chunk length, and how a run is cut into chunks cannot change it.
     """
 
+    # Traced once for its shapes and its program alike; inlined, so that XLA sees one loop body.
+    update = jax.jit(learner.update, inline=True)
+
     def run(state: PyTree, hyper: Any, updates: Array) -> tuple[PyTree, Metrics]:
-        shapes = jax.eval_shape(learner.update, state, hyper)[1]
+        shapes = jax.eval_shape(update, state, hyper)[1]
         names = sorted(shapes)
         # All metrics in one array: one write per update instead of one per metric.
         empty = jnp.zeros((ROWS, len(names), *shapes[names[0]].shape), jnp.float32)
 
         def body(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
             state, sums = carry
-            state, metrics = learner.update(state, hyper)
+            state, metrics = update(state, hyper)
             return state, sums.at[i // log_every].add(jnp.stack([metrics[name] for name in names]))
 
         state, sums = jax.lax.fori_loop(0, updates, body, (state, empty))
@@ -63,18 +67,28 @@ def compile_programs(
     many = lanes or learner
     keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + num_seeds))
     keys = keys if lanes else keys[0]
-    init = jax.jit(many.init).lower(keys, hyper).compile()
     state = jax.eval_shape(many.init, keys, hyper)
     chunk = jax.jit(update_rows(many, log_every), donate_argnums=0)
-    chunk = chunk.lower(state, hyper, jax.ShapeDtypeStruct((), jnp.int32)).compile()
-    evaluate = None
+    traced = [
+        chunk.lower(state, hyper, jax.ShapeDtypeStruct((), jnp.int32)),
+        jax.jit(many.init).lower(keys, hyper),
+    ]
     if eval_episodes and hasattr(learner, "evaluate"):
 
         def play(state: PyTree, hyper: Any, keys: Array) -> PyTree:
             return many.evaluate(state, hyper, keys, episodes=eval_episodes)
 
-        evaluate = jax.jit(play).lower(state, hyper, keys).compile()
+        traced.append(jax.jit(play).lower(state, hyper, keys))
+    # Side by side: a compilation keeps a second core busy only part of the time.
+    with ThreadPoolExecutor(len(traced)) as pool:
+        compiled = list(pool.map(lambda program: program.compile(compiler_options=_compiler_options()), traced))
+    chunk, init, evaluate = (*compiled, None)[:3]
     return Programs(lanes, learner, keys, init, chunk, evaluate, time.perf_counter() - start)
+
+
+def _compiler_options() -> dict[str, Any]:
+    """On CPU, LLVM's first level: it compiles a quarter faster, and these programs run as fast (measured)."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
 def evaluation_keys(keys: Array, update: int) -> Array:

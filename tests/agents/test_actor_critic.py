@@ -1,6 +1,7 @@
 """The agent: two equal views for every model, and what it believes before it has learned."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ def test_acting_is_the_same_function_as_training(name, small_model, random_param
 def test_the_first_policy_is_nearly_uniform(action):
     """Discrete: within 1 % of the largest entropy. Box: centred, with the spread of `log_std` in every state."""
     env = Spaces(Box(-1.0, 1.0, (3,)), action)
-    agent = ActorCritic.for_env(env, make_model("mlp", width=8, layers=1))
+    agent: Any = ActorCritic.for_env(env, make_model("mlp", width=8, layers=1))
     inputs = random_inputs(env.seen, env.done, T, B)
 
     @jax.jit
@@ -81,7 +82,7 @@ def test_the_first_policy_is_nearly_uniform(action):
 def test_the_mask_of_the_inputs_reaches_the_policy(random_params):
     """`policy(decision, inputs)` never samples what `inputs.action_mask` forbids."""
     env = Spaces(Box(-1.0, 1.0, (3,)), Discrete(4))
-    agent = ActorCritic.for_env(env, make_model("mlp", width=8, layers=1))
+    agent: Any = ActorCritic.for_env(env, make_model("mlp", width=8, layers=1))
     mask = np.random.default_rng(0).random((T, B, 4)) < 0.5
     mask[..., 2] = True
     inputs = random_inputs(env.seen, env.done, T, B).replace(action_mask=mask)

@@ -18,9 +18,9 @@ def training(small_model, random_params) -> Training:
     env = VecEnv(Ledger(), B, "select")
     learner = make_ppo(env, small_model("gru"), num_steps=T, epochs=2, minibatches=2)
     hyper = PPOHyper(env_params=Ledger().default_params())
-    state = jax.jit(learner.init)(jax.random.key(0), hyper)
-    state = state.replace(params=random_params(learner.agent, env.env))
-    return Training(learner, hyper, state, jax.jit(update_rows(learner, 1)))
+    fresh = jax.jit(learner.init)(jax.random.key(0), hyper)
+    state = fresh.replace(params=random_params(learner.agent, env.env))
+    return Training(learner, hyper, fresh, state, jax.jit(update_rows(learner, 1)))
 
 
 @pytest.fixture(scope="session", params=MODELS)

@@ -18,11 +18,19 @@ from jaxrl_seq.online.rollout import Acting, start_acting
 B, T = 8, 16
 
 
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for programs that run once: compiles in half the time, to slower machine code of the same operations."""
+
+
 class Training(NamedTuple):
-    """A GRU on the ledger; `rows(state, hyper, n)` is the compiled program of a run, one metric row an update."""
+    """A GRU on the ledger; `rows(state, hyper, n)` is the compiled program of a run, one metric row an update.
+
+    `fresh` is the learner's own start from key 0; `state` is the same with a lively policy.
+    """
 
     learner: PPO
     hyper: PPOHyper
+    fresh: PPOState
     state: PPOState
     rows: Any
 
@@ -45,10 +53,11 @@ class Played(NamedTuple):
         return self.trajectories[1]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick, static_argnums=0)
 def replay(learner: PPO, params: Any, trajectory: Trajectory, end: Acting) -> dict[str, Any]:
     """The trajectory once more, by hand: steps with resets, the ledger's own observations, and the parallel view."""
-    agent, t = learner.agent, trajectory
+    agent: Any = learner.agent
+    t = trajectory
 
     def step(carry: Any, now: Any) -> Any:
         inputs, action, reward = now
@@ -78,17 +87,19 @@ def replay(learner: PPO, params: Any, trajectory: Trajectory, end: Acting) -> di
     }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run(learner: PPO, params: Any, acting: Acting, key: Any) -> Any:
-    """One rollout, compiled once for equal learners."""
+def one_rollout(learner: PPO, params: Any, acting: Acting, key: Any) -> Any:
+    """(where acting stands, (trajectory, sums)) of one rollout."""
     env_params = learner.env.env.default_params()
     return rollout(learner.env, learner.agent, params, acting, key, env_params, learner.num_steps)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def open_all(learner: PPO, key: Any) -> Acting:
+def fresh_acting(learner: PPO, key: Any) -> Acting:
     """All environments freshly reset."""
     return start_acting(learner.env, learner.agent, key, learner.env.env.default_params())
+
+
+run = quick(one_rollout, static_argnums=0)  # compiled once for equal learners
+open_all = quick(fresh_acting, static_argnums=0)
 
 
 def play(learner: PPO, params: Any) -> Played:

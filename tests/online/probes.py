@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -53,7 +54,7 @@ class Probe(Env[ProbeState, ProbeParams]):
     def step(self, key: Array, state: ProbeState, action: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
         del key
         reward = jnp.asarray(self.reward(state, action), jnp.float32) * params.scale
-        state = state.replace(t=state.t + 1)
+        state = dataclasses.replace(state, t=state.t + 1)
         over = state.t >= self.last(state)
         cut = over & self.truncates(state)
         obs = self.obs(state)
@@ -105,14 +106,14 @@ class Values(Probe):
 
     def reset(self, key: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
         state, timestep = super().reset(key, params)
-        return state, timestep.replace(obs=_shown(state, params.kind))
+        return state, dataclasses.replace(timestep, obs=_shown(state, params.kind))
 
     def step(self, key: Array, state: ProbeState, action: Array, params: ProbeParams) -> tuple[ProbeState, TimeStep]:
         del key
         matched = jnp.where(action == state.secret, 1.0, -1.0)
         shown = 2.0 * state.secret - 1.0
         reward = jnp.stack([1.0, shown, state.t == 1, matched, 1.0, 1.0])[params.kind]
-        state = state.replace(t=state.t + 1)
+        state = dataclasses.replace(state, t=state.t + 1)
         over = state.t >= jnp.array([1, 1, 2, 1, self.length, self.length])[params.kind]
         cut = over & (params.kind == ENDLESS)
         return state, transition(_shown(state, params.kind), params.scale * reward, over & ~cut, cut)

@@ -1,16 +1,15 @@
 """Evaluation: exact numbers of episodes, the probe's own returns, greedy and sampled play, and pictures."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lab import quick
 from probes import Ledger, Torque
 
 from jaxrl_seq.envs import VecEnv
 from jaxrl_seq.models import make_model
-from jaxrl_seq.online import evaluate, film, make_ppo
+from jaxrl_seq.online import Episodes, evaluate, film, make_ppo
 
 B, E = 32, 4
 
@@ -18,15 +17,14 @@ B, E = 32, 4
 @pytest.fixture(scope="module")
 def agent_and_params(random_params):
     learner = make_ppo(VecEnv(Ledger(), B, "select"), make_model("gru", width=8), num_steps=4)
-    return learner.agent, random_params(learner.agent, Ledger())
+    return learner.agent, random_params(learner.agent, Ledger(), seed=5)
 
 
 @pytest.fixture(scope="module")
-def judge(agent_and_params):
-    """`judge(params, key, **options)`: a compiled evaluation on the ledger."""
+def judge_once(agent_and_params):
+    """`judge_once(params, key, greedy, max_steps)`: an evaluation on the ledger."""
     agent, _ = agent_and_params
 
-    @functools.partial(jax.jit, static_argnames=("greedy", "max_steps"))
     def run(params, key, greedy=True, max_steps=None):
         env, env_params = VecEnv(Ledger(), B, "select"), Ledger().default_params()
         return evaluate(env, agent, params, key, env_params, episodes=E, greedy=greedy, max_steps=max_steps)
@@ -34,9 +32,15 @@ def judge(agent_and_params):
     return run
 
 
+@pytest.fixture(scope="module")
+def judge(judge_once):
+    """The same, compiled."""
+    return quick(judge_once, static_argnames=("greedy", "max_steps"))
+
+
 def with_head(params, scale):
-    """The same network with its preferences scaled: 0 has none, a large number is certain."""
-    head = jax.tree.map(lambda x: scale * x, params["params"]["policy_head"])
+    """The same network with its preferences scaled and without bias: 0 has none, a large number is certain."""
+    head = {"kernel": scale * params["params"]["policy_head"]["kernel"], "bias": jnp.zeros(2)}
     return {"params": params["params"] | {"policy_head": head}}
 
 
@@ -82,15 +86,12 @@ def test_a_step_limit_leaves_the_rest_unfinished(agent_and_params, judge):
     np.testing.assert_allclose(means["success"], np.asarray(full.success)[finished].mean(), rtol=1e-5)
 
 
-def test_nothing_finished_is_not_a_division_by_zero(agent_and_params, judge):
-    """No episode ends in one step: all means are 0 and everything is unfinished."""
-    means = judge(agent_and_params[1], jax.random.key(0), max_steps=1).means()
-    assert {k: float(v) for k, v in means.items()} == {
-        "return_mean": 0,
-        "length_mean": 0,
-        "success": 0,
-        "unfinished": 1,
-    }
+def test_nothing_finished_is_not_a_division_by_zero():
+    """All means are 0 and everything is unfinished."""
+    none = jnp.zeros((B, E))
+    means = Episodes(returns=none, lengths=none, success=none, finished=none > 0).means()
+    expected = {"return_mean": 0, "length_mean": 0, "success": 0, "unfinished": 1}
+    assert {name: float(value) for name, value in means.items()} == expected
 
 
 def test_greedy_takes_the_mode_and_sampling_does_not(agent_and_params, judge):
@@ -104,7 +105,7 @@ def test_greedy_takes_the_mode_and_sampling_does_not(agent_and_params, judge):
 
     sure = with_head(params, 1e6)
     greedy, drawn = (judge(sure, jax.random.key(0), greedy=g) for g in (True, False))
-    assert 0.02 < digits(greedy).sum() / np.sum(greedy.lengths) < 0.98
+    assert 0.2 < digits(greedy).sum() / np.sum(greedy.lengths) < 0.8
     jax.tree.map(np.testing.assert_array_equal, greedy, drawn)
 
 
@@ -116,12 +117,12 @@ def test_keys_decide_what_is_played(agent_and_params, judge):
     assert np.any(one.lengths != other.lengths)
 
 
-def test_evaluation_can_be_vmapped_over_parameters_and_keys(agent_and_params, judge):
+def test_evaluation_can_be_vmapped_over_parameters_and_keys(agent_and_params, judge, judge_once):
     """Lanes end at different times; each gets what it would get alone."""
     _, params = agent_and_params
     several = [params, with_head(params, -1.0), with_head(params, 0.0)]
     keys = jax.random.split(jax.random.key(3), 3)
-    many = jax.jit(jax.vmap(judge))(jax.tree.map(lambda *x: jnp.stack(x), *several), keys)
+    many = quick(jax.vmap(judge_once))(jax.tree.map(lambda *x: jnp.stack(x), *several), keys)
     for i, one in enumerate(several):
         alone = judge(one, keys[i])
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5), many, alone)
@@ -131,7 +132,7 @@ def test_success_is_absent_where_the_environment_does_not_report_it(random_param
     """None in the table and no entry in the means, not a zero. Fixed-length episodes need no slack steps."""
     learner = make_ppo(VecEnv(Torque(), 4), make_model("mlp", width=8, layers=1))
     params, env_params = random_params(learner.agent, Torque()), Torque().default_params()
-    got = jax.jit(lambda p: evaluate(learner.env, learner.agent, p, jax.random.key(0), env_params, episodes=3))(params)
+    got = quick(lambda p: evaluate(learner.env, learner.agent, p, jax.random.key(0), env_params, episodes=3))(params)
     assert got.success is None and "success" not in got.means()
     assert np.all(got.lengths == 4) and np.all(got.finished)
 
@@ -140,9 +141,7 @@ def test_pictures_are_of_the_first_episode(agent_and_params):
     """uint8 [T+1, B, height, width, 3] and how many frames belong to the episode: its steps and the last picture."""
     agent, params = agent_and_params
     env, env_params = VecEnv(Ledger(), 16, "select"), Ledger().default_params()
-    play = jax.jit(
-        lambda p, steps: film(env, agent, p, jax.random.key(0), env_params, max_steps=steps), static_argnums=1
-    )
+    play = quick(lambda p, steps: film(env, agent, p, jax.random.key(0), env_params, max_steps=steps), static_argnums=1)
     frames, count = play(params, 200)
     assert frames.shape == (7, 16, 2, 2, 3) and frames.dtype == jnp.uint8 and count.dtype == jnp.int32
     secret = np.asarray(frames[0, :, 0, 0, 0])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxprs import primitives, talks_to_the_host
-from lab import B, T
+from lab import B, T, quick, run
 from probes import Ledger
 
 from jaxrl_seq.envs import VecEnv
@@ -202,11 +202,9 @@ def test_a_poisoned_reward_leaves_no_trace_in_the_parameters(training):
 @pytest.fixture(scope="module")
 def batch(training):
     """A rollout with its advantages."""
-    from lab import run
-
     middle, _ = run(training.learner, training.state.params, training.state.acting, jax.random.key(1))
     _, (trajectory, _) = run(training.learner, training.state.params, middle, jax.random.key(2))
-    return jax.jit(_with_advantages)(trajectory, training.hyper)
+    return quick(_with_advantages)(trajectory, training.hyper)
 
 
 def test_a_minibatch_is_whole_environments_in_time_order(batch):
@@ -230,9 +228,10 @@ def test_the_order_of_environments_does_not_matter(training, batch):
     """
     learner = dataclasses.replace(training.learner, minibatches=1)
     permuted = _take_batch(batch, jnp.array([3, 0, 7, 1, 6, 2, 5, 4]))
-    mixed_up = permuted.replace(trajectory=permuted.trajectory.replace(carry=batch.trajectory.carry))
+    foreign = dataclasses.replace(permuted.trajectory, carry=batch.trajectory.carry)
+    mixed_up = dataclasses.replace(permuted, trajectory=foreign)
 
-    @jax.jit
+    @quick
     def learn(batch):
         lr = jnp.float32(1e-3)
         (params, _), metrics = learner._optimise(
@@ -250,9 +249,9 @@ def test_the_order_of_environments_does_not_matter(training, batch):
 def test_every_environment_is_used_once_an_epoch(training, batch):
     """With as many minibatches as environments, one epoch at learning rate 0 averages the whole batch's losses."""
     hyper = training.hyper
-    loss = jax.jit(lambda batch: training.learner._loss(training.state.params, batch, hyper)[1])(batch)
+    loss = quick(lambda batch: training.learner._loss(training.state.params, batch, hyper)[1])(batch)
     learner = dataclasses.replace(training.learner, minibatches=B, epochs=1)
-    (params, _), mean = jax.jit(
+    (params, _), mean = quick(
         lambda batch: learner._optimise(
             jax.random.key(0), training.state.params, training.state.opt_state, batch, hyper, jnp.float32(0.0)
         )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lab import B, T, open_all, play, run
+from lab import B, T, one_rollout, open_all, play, quick, run
 from probes import Ledger, LedgerTerminal, Masked, Torque
 
 from jaxrl_seq.envs import VecEnv
@@ -96,7 +96,7 @@ def test_the_ratio_notices_a_lost_carry_and_a_lost_reset(played):
         pytest.skip("a model without memory has nothing to lose")
     agent, t = played.learner.agent, played.trajectory
 
-    @jax.jit
+    @quick
     def ratio(carry, reset):
         _, decision = agent.apply(played.params, carry, t.inputs, reset)
         return jnp.exp(agent.policy(decision, t.inputs).log_prob(t.action) - t.log_prob)
@@ -126,13 +126,13 @@ def gru(small_model, random_params):
 def test_lanes_that_are_cut_at_other_times_bootstrap_alike(gru):
     """Under vmap all lanes vote on the extra pass; each gets the final values it has alone."""
     keys = jax.random.split(jax.random.key(5), 2)
-    batched = jax.jit(jax.vmap(functools.partial(run, gru.learner), in_axes=(None, None, 0)))
+    batched = quick(jax.vmap(functools.partial(one_rollout, gru.learner), in_axes=(None, None, 0)))
     many = batched(gru.params, gru.start, keys)[1][0]
     for i, key in enumerate(keys):
         one = run(gru.learner, gru.params, gru.start, key)[1][0]
         np.testing.assert_array_equal(many.truncated[i], one.truncated)
         np.testing.assert_allclose(many.final_value[i], one.final_value, atol=1e-5)
-    cut = np.asarray(many.truncated).any(axis=-1)
+    cut: np.ndarray = np.any(many.truncated, axis=-1)
     assert np.sum(cut[0] != cut[1]) >= 1
     assert np.all(np.abs(many.final_value)[np.asarray(many.truncated)] > 0)
 
@@ -143,12 +143,12 @@ def test_a_cut_and_a_termination_have_different_targets(gru, small_model):
     start = open_all(twin, jax.random.key(0))
     other = run(twin, gru.params, start, jax.random.key(1))[1][0]
     hyper = PPOHyper(gamma=0.9, gae_lambda=0.0)
-    cut, ended = (jax.jit(_with_advantages)(t, hyper) for t in (gru.trajectories[0], other))
+    cut, ended = (quick(_with_advantages)(t, hyper) for t in (gru.trajectories[0], other))
     t = cut.trajectory
     for field in ("action", "reward", "value", "inputs"):
         jax.tree.map(np.testing.assert_array_equal, getattr(t, field), getattr(ended.trajectory, field))
     assert not np.any(ended.trajectory.truncated) and np.all(ended.trajectory.final_value == 0)
-    at = np.asarray(t.truncated)
+    at: np.ndarray = np.asarray(t.truncated)
     np.testing.assert_array_equal(ended.trajectory.terminated, at | t.terminated)
     np.testing.assert_allclose(ended.target[at], t.reward[at], atol=1e-6)
     np.testing.assert_allclose(cut.target[at], (t.reward + 0.9 * t.final_value)[at], atol=1e-6)

@@ -32,7 +32,7 @@ def test_config_comes_back(run):
     loaded = load(run)
     assert loaded.env == "tmaze,length=5" and loaded.model.width == 8 and loaded.run.total_steps == 200
     learner, hyper = loaded.build()
-    assert learner.env.num_envs == 4 and learner.env.env.length == 5
+    assert learner.env.num_envs == 4 and learner.env.env.horizon == 6
 
 
 def test_train_says_what_it_does(tmp_path, capsys):

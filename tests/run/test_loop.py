@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,9 @@ def learner():
 
 
 def go(learner, folder=None, steps=STEPS, **options):
-    defaults = dict(total_steps=steps, evaluations=2, eval_episodes=1, progress=False, checkpoint_seconds=0.0)
+    defaults: dict[str, Any] = dict(
+        total_steps=steps, evaluations=2, eval_episodes=1, progress=False, checkpoint_seconds=0.0
+    )
     return train(learner, PPOHyper(), run_dir=folder, **(defaults | options))
 
 
@@ -187,4 +190,4 @@ def test_a_run_that_cannot_recover_stops_in_words(tmp_path):
 @pytest.mark.parametrize("field", ["total_steps", "num_seeds", "max_rows"])
 def test_impossible_options(learner, field):
     with pytest.raises(ValueError, match=field):
-        train(learner, **{field: 0})
+        train(learner, **{field: 0})  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def final_evaluation(flags: str, seeds: int):
     """The last evaluation row of `jaxrl-seq train ppo FLAGS`, a list per metric."""
     config = parse_train(flags.split())
     learner, hyper = config.build()
-    options = vars(config.run) | {"num_seeds": seeds, "evaluations": 1, "eval_episodes": 8}
+    options: dict[str, Any] = vars(config.run) | {"num_seeds": seeds, "evaluations": 1, "eval_episodes": 8}
     run = train(learner, hyper, progress=False, **options)
     return [row for row in run.rows if row["kind"] == "eval"][-1]
 
