@@ -15,7 +15,14 @@ from jaxrl_seq.models import make_model
 from jaxrl_seq.online import PPOHyper, make_ppo
 from jaxrl_seq.run.stats import bootstrap_ci
 
-MEMORIES = ("gru", "s5", "transformer")
+MODELS: dict[str, dict[str, int]] = {
+    "mlp": {},
+    "gru": {},
+    "s5": {},
+    # A window that just spans the tasks: the longest look back is 21 steps.
+    "transformer": {"layers": 1, "window": 32},
+}
+"""The control and the memories, at width 64 with these options."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,10 @@ class Task:
 
 TASKS = {
     # Two goals, one cue that is gone at the junction: a guess.
-    "tmaze": Task("tmaze-20", "success", 105, 400_000, 0.5, 0.03, 0.95, 0.05),
+    "tmaze": Task("tmaze-20", "success", 105, 300_000, 0.5, 0.03, 0.95, 0.05),
     # Whoever sees the current card and the last guess's reward knows at most two of the 52 cards, so a guess is right
     # with at most 13/50: 2 * 13/50 - 1.
-    "repeat_previous": Task("repeat_previous-easy", "return_mean", 102, 600_000, 2 * 13 / 50 - 1, 0.02, 0.5, 0.01),
+    "repeat_previous": Task("repeat_previous-easy", "return_mean", 102, 400_000, 2 * 13 / 50 - 1, 0.02, 0.5, 0.01),
 }
 
 
@@ -46,9 +53,9 @@ def measure(arguments: Arguments) -> Findings:
     seeds = arguments.seeds or (5 if arguments.scale == "cpu" else 32)
     claims, curves, steps = [], {}, 0
     for task_name, task in TASKS.items():
-        for model in ("mlp", *MEMORIES):
+        for model, options in MODELS.items():
             env, params = make(task.env)
-            learner = make_ppo(VecEnv(env, 64), make_model(model, width=64), num_steps=task.num_steps)
+            learner = make_ppo(VecEnv(env, 64), make_model(model, width=64, **options), num_steps=task.num_steps)
             updates = task.total_steps / learner.steps_per_update
             hyper = PPOHyper(entropy_coef=task.entropy_coef, anneal_updates=updates, env_params=params)
             run = train_seeds(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _CACHE = str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)  # for processes that tests start
+# Tests are mostly compilation: LLVM's first level, which is what training uses on CPU too (run/programs.py).
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -35,7 +35,7 @@ def test_users_own_scan_gives_the_numbers_of_train(readme):
 
 def test_links_exist():
     for readme in ROOT.glob("**/README.md"):
-        if ".venv" in readme.parts:
+        if any(part.startswith(".") for part in readme.relative_to(ROOT).parts):
             continue
         for link in re.findall(r"\]\(([^)#]+)\)", readme.read_text()):
             assert (readme.parent / link).exists(), f"{readme.relative_to(ROOT)} links to {link}"
