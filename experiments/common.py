@@ -101,7 +101,10 @@ def run_experiment(
 
 def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **options: Any) -> Run:
     """All seeds of one setting side by side, without a run folder; rows and summary come back in the run."""
-    return train(learner, hyper, total_steps=total_steps, num_seeds=seeds, progress=False, **options)
+    run = train(learner, hyper, total_steps=total_steps, num_seeds=seeds, progress=False, **options)
+    if not run.summary["finished"]:
+        raise KeyboardInterrupt  # half a training is no measurement
+    return run
 
 
 def last_evaluation(run: Run, metric: str) -> np.ndarray:

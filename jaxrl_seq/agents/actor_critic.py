@@ -39,19 +39,23 @@ class ActorCritic(nn.Module):
     action_space: Space
     model: SequenceModel
     encoder_width: int = 64
+    previous: bool = True
+    """Whether the previous action and reward are inputs."""
 
     @classmethod
-    def for_env(cls, env: Env, model: SequenceModel, encoder_width: int | None = None) -> ActorCritic:
+    def for_env(
+        cls, env: Env, model: SequenceModel, encoder_width: int | None = None, previous: bool = True
+    ) -> ActorCritic:
         """The agent for `env` around `model`; the encoder is as wide as the model unless told otherwise.
 
         Raises ValueError for an action space that no head serves.
         """
         parameter_dim(env.action_space())
         width = encoder_width or model.features
-        return cls(env.observation_space(), env.action_space(), model, width)
+        return cls(env.observation_space(), env.action_space(), model, width, previous)
 
     def setup(self) -> None:
-        self.encoder = InputEncoder(self.observation_space, self.action_space, self.encoder_width)
+        self.encoder = InputEncoder(self.observation_space, self.action_space, self.encoder_width, self.previous)
         orthogonal = nn.initializers.orthogonal
         box = isinstance(self.action_space, Box)
         outputs = parameter_dim(self.action_space) // (2 if box else 1)

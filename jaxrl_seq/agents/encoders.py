@@ -62,21 +62,21 @@ class InputEncoder(nn.Module):
 
     Observation, previous action and previous reward (both zero at the first step of an episode) and the first flag are
     concatenated and projected: the memory then has what in-context learning needs (Duan et al. 2016, section 2.2).
+    Without `previous` only the observation and the flag are read: a policy can use its last action as a memory, so a
+    control that is to have none must not see it.
     """
 
     observation_space: Space
     action_space: Space
     features: int
+    previous: bool = True
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> Array:
         first = inputs.first[..., None]
-        action = jnp.where(first, 0.0, to_unit(self.action_space, inputs.prev_action))
-        parts = [
-            ObservationEncoder(self.observation_space, name="obs")(inputs.obs),
-            action,
-            inputs.prev_reward[..., None].astype(jnp.float32),
-            first.astype(jnp.float32),
-        ]
+        parts = [ObservationEncoder(self.observation_space, name="obs")(inputs.obs), first.astype(jnp.float32)]
+        if self.previous:
+            action = to_unit(self.action_space, inputs.prev_action)
+            parts += [jnp.where(first, 0.0, action), inputs.prev_reward[..., None].astype(jnp.float32)]
         x = nn.Dense(self.features, kernel_init=nn.initializers.orthogonal(np.sqrt(2.0)))(jnp.concatenate(parts, -1))
         return jax.nn.silu(x)

@@ -44,7 +44,8 @@ def model_config(name: str, **options: Any) -> ModelConfig:
 
 def make_model(name: str, **options: Any) -> SequenceModel:
     """The flax module of model `name`: `make_model("s5", width=64, layers=2)`."""
-    return model_config(name, **options).build()
+    model = model_config(name, **options).build()
+    return model.clone(label=name) if hasattr(model, "label") else model
 
 
 def model_name(config: ModelConfig) -> str:

@@ -24,6 +24,8 @@ class SequenceStack(SequenceModel):
     features: int
     blocks: tuple[SequenceModel, ...]
     dtype: Any = None
+    label: str = "custom"
+    """What reports call the model; `make_model` puts the registered name here."""
 
     @property
     def has_memory(self) -> bool:

@@ -192,7 +192,8 @@ class PPO:
 
     def describe(self) -> dict[str, str]:
         """Names for summaries and reports."""
-        return {"learner": "ppo", "env": self.env.env.name, "model": self.agent.model.name or "custom"}
+        model = self.agent.model
+        return {"learner": "ppo", "env": self.env.env.name, "model": getattr(model, "label", type(model).__name__)}
 
     def reference(self, hyper: PPOHyper) -> dict[str, float] | None:
         """Reference returns of the environment, where it has them for these parameters."""
