@@ -73,8 +73,15 @@ def test_editable_install_works_beside_a_users_envs_folder(checkout, elsewhere, 
     command = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet")
     done = run(sys.executable, *command, "--target", site, "-e", checkout, cwd=checkout)
     assert done.returncode == 0, done.stderr
-    # --target leaves .pth files unread, so read this one as site-packages would.
-    code = f"import site; site.addsitedir({str(site)!r}); import envs; assert envs.MINE; {PROBE}"
+    # --target leaves .pth files unread, so read this one as site-packages would; an editable install of this very
+    # checkout, which runs these tests under make, must not answer in its place.
+    code = (
+        "import sys, site; is_editable = lambda name: name.startswith('__editable__');"
+        "sys.meta_path[:] = [f for f in sys.meta_path if not is_editable(getattr(f, '__module__', ''))];"
+        "[sys.modules.pop(name) for name in list(sys.modules) if is_editable(name)];"
+        f"sys.path.insert(0, {str(site)!r}); site.addsitedir({str(site)!r});"
+        f"import envs; assert envs.MINE; {PROBE}"
+    )
     done = run(sys.executable, "-c", code, cwd=elsewhere, env=environment(None))
     assert done.returncode == 0, done.stderr
     assert str(checkout) in done.stdout
