@@ -66,7 +66,7 @@ def measure(arguments: Arguments) -> Findings:
             what = f"{model} on {task.env}, {task.metric} over {seeds} seeds"
             if model == "mlp":
                 bar = task.ceiling + task.tolerance
-                text = f"{what}: stays at the memoryless ceiling {task.ceiling:.2f}"
+                text = f"{what}: does not pass the memoryless ceiling {task.ceiling:.2f}"
                 claims.append(Claim.of(f"{task_name}/{model}", text, interval, bar, "below"))
             else:
                 text = f"{what}: passes the memoryless ceiling {task.ceiling:.2f}"
