@@ -104,6 +104,16 @@ def test_the_encoder_is_as_wide_as_the_model_unless_told():
     assert ActorCritic.for_env(env, make_model("mlp", width=24), encoder_width=5).encoder_width == 5
 
 
+def test_an_agent_may_be_kept_from_its_own_past(random_params):
+    """`previous=False` reaches the encoder: fewer inputs, the same everything else."""
+    env = Spaces(Box(-1.0, 1.0, (3,)), Discrete(4))
+    widths = []
+    for previous in (True, False):
+        agent = ActorCritic.for_env(env, make_model("mlp", width=8, layers=1), previous=previous)
+        widths.append(random_params(agent, env)["params"]["encoder"]["Dense_0"]["kernel"].shape[0])
+    assert widths == [3 + 1 + 4 + 1, 3 + 1]
+
+
 def test_an_action_space_without_a_head_is_refused_before_anything_is_built():
     """ValueError at `for_env`, with the list of what is served."""
     env = Spaces(Discrete(2), Tree({"a": Discrete(2)}))

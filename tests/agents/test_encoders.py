@@ -103,3 +103,21 @@ def test_inputs_of_a_step(action):
     assert change(obs=inputs.obs + 1.0).min() > 0
     assert change(prev_reward=inputs.prev_reward + 1.0).min() > 0
     assert change(first=~inputs.first).min() > 0
+
+
+def test_without_previous_only_observation_and_flag_are_read():
+    """A control without memory must not read its own last action or reward: neither changes a bit."""
+    space, action = Box(-1.0, 1.0, (2,)), Discrete(3)
+    encoder = InputEncoder(space, action, 6, previous=False)
+    inputs = random_inputs(space, action, 10, 4)
+    other = inputs.replace(prev_action=members(action, 10, 4, seed=9), prev_reward=inputs.prev_reward + 1.0)
+
+    @jax.jit
+    def codes(inputs, other):
+        code, params = encoder.init_with_output(jax.random.key(0), inputs)
+        changed = [encoder.apply(params, x) for x in (other, inputs.replace(obs=-inputs.obs))]
+        return code, *changed, encoder.apply(params, inputs.replace(first=~inputs.first))
+
+    code, of_other, *seen = codes(inputs, other)
+    np.testing.assert_array_equal(code, of_other)
+    assert all(np.abs(code - x).max(-1).min() > 0 for x in seen)

@@ -138,10 +138,9 @@ def _shown(state: ProbeState, kind: Array) -> Array:
 
 @dataclass(frozen=True)
 class Recall(Probe):
-    """What was shown two steps ago is the action to take; before that, acting at all costs 2.
+    """What was shown two steps ago is the action that pays 1, once: return 1 with memory, 0.5 without.
 
-    The cost closes the loophole of a memoryless policy: writing the cue into its own actions and reading those.
-    Return 1 with memory, at most 0.5 without.
+    A policy that sees its own last action can keep the cue in its actions, so a control must not.
     """
 
     length: int = 3
@@ -152,8 +151,7 @@ class Recall(Probe):
         return jnp.stack([cue, state.t == self.length - 1]).astype(jnp.float32)
 
     def reward(self, state: ProbeState, action: Array) -> Any:
-        right = (action == state.secret).astype(jnp.float32)
-        return jnp.where(state.t == self.length - 1, right, -2.0 * (action != 0))
+        return (state.t == self.length - 1) & (action == state.secret)
 
 
 @dataclass(frozen=True)
