@@ -7,46 +7,26 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from zoo import SMALL, VARIANTS, small_config, variant_config
 
-from jaxrl_seq.models import (
-    GRUConfig,
-    MLPConfig,
-    S5Config,
-    SequenceModel,
-    SlidingWindowAttention,
-    TransformerConfig,
-)
+from jaxrl_seq.models import SequenceModel, SlidingWindowAttention
 from jaxrl_seq.ops import cache_after, extend_cache, key_start, where_reset, windowed_attention
 from jaxrl_seq.ops.attention import episode_position
 from jaxrl_seq.testing import LAWS, ModelLawError, check_model
 
-GOOD = {
-    "gru": GRUConfig(16),
-    "mlp": MLPConfig(16, layers=1),
-    "s5": S5Config(16, layers=1, state=8),
-    "transformer": TransformerConfig(16, layers=1, heads=4, kv_heads=2, window=8),
-}
-LARGER = {
-    "gru 2 layers": GRUConfig(16, layers=2),
-    "s5 blocks": S5Config(16, layers=2, state=16, blocks=2, discretization="bilinear", impl="associative"),
-    "transformer 2 layers": TransformerConfig(16, layers=2, heads=4, kv_heads=2, window=8, ffn="glu"),
-    "transformer rope": TransformerConfig(16, layers=1, heads=2, window=7, positions="rope", ffn="none"),
-    "transformer wide window": TransformerConfig(16, layers=1, heads=2, window=64, positions="none"),
-}
 
-
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", SMALL)
 def test_models_obey_all_laws(name):
-    report = check_model(GOOD[name])
+    report = check_model(small_config(name))
     assert set(report.errors) == set(LAWS) and not report.skipped
     assert set(report.errors["views"]) == {"float64", "float32"}
     assert "all 12 laws hold" in str(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LARGER)
-def test_larger_models_obey_all_laws(name):
-    check_model(LARGER[name], seed=1)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_obey_all_laws(name):
+    check_model(variant_config(name), seed=1)
 
 
 class Average(SequenceModel):
