@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from jaxrl_seq.run.catalogue import table
 from jaxrl_seq.run.env_info import describe_devices, environment_info
 from jaxrl_seq.run.loop import Run, train
 from jaxrl_seq.run.sinks import jsonable
-from jaxrl_seq.run.stats import Interval, bootstrap_band
+from jaxrl_seq.run.stats import Interval, bootstrap_band, bootstrap_ci
+from jaxrl_seq.run.timing import race
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,6 +65,8 @@ class Findings:
     env_steps: int
     """Over all settings and seeds."""
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Title -> rows, where the numbers of many settings are the finding; shown below the claims."""
 
 
 def run_experiment(
@@ -86,7 +90,10 @@ def run_experiment(
         "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "claims": [dataclasses.asdict(claim) | {"holds": claim.holds} for claim in findings.claims],
         "curves": findings.curves,
+        "tables": findings.tables,
     }
+    for title, rows in findings.tables.items():
+        print(f"\n{title}\n{table(rows)}\n")
     for claim in findings.claims:
         sign = ">=" if claim.direction == "above" else "<="
         print(
@@ -105,6 +112,15 @@ def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **opt
     if not run.summary["finished"]:
         raise KeyboardInterrupt  # half a training is no measurement
     return run
+
+
+def time_ratio(slow: Callable[[], Any], fast: Callable[[], Any], repeats: int = 10) -> Interval:
+    """Seconds of `slow` over those of `fast`, compiled calls run in turns: mean and interval over `repeats` races."""
+    ratios = []
+    for _ in range(repeats):
+        seconds = race({"slow": slow, "fast": fast}, rounds=3)
+        ratios.append(seconds["slow"] / seconds["fast"])
+    return bootstrap_ci(ratios)
 
 
 def last_evaluation(run: Run, metric: str) -> np.ndarray:

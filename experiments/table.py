@@ -29,14 +29,30 @@ def rows(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def measured_tables(result: dict[str, Any]) -> list[str]:
+    """The tables of numbers that a result file brings, as lines of markdown."""
+    lines = []
+    for title, numbers in result.get("tables", {}).items():
+        columns = list(numbers[0])
+        lines += ["", f"**{title}** (`python -m experiments.{result['name']}`)", ""]
+        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in numbers]
+    return lines
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def table() -> str:
-    """The whole table, one block per result file in alphabetical order."""
+    """The claims of all result files in alphabetical order, then the tables of numbers that some of them bring."""
     head = [
         "| claim | source | measured [95 % CI] | bar | verdict | device, whole experiment | command |",
         "|---|---|---|---|---|---|---|",
     ]
-    body = [line for path in sorted(RESULTS.glob("*.json")) for line in rows(json.loads(path.read_text()))]
-    return "\n".join(head + body)
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    claims = [line for result in results for line in rows(result)]
+    return "\n".join(head + claims + [line for result in results for line in measured_tables(result)])
 
 
 def write_table() -> None:

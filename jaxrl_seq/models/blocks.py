@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -14,8 +14,17 @@ from jaxrl_seq.models.base import Carry, SequenceModel
 from jaxrl_seq.ops import matmul
 
 Array = jax.Array
-ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "silu": nn.silu, "tanh": jnp.tanh}
-FEED_FORWARDS = ("gelu", "relu", "silu", "tanh", "glu", "none")
+ACTIVATIONS = {
+    "gelu": nn.gelu,
+    "relu": nn.relu,
+    "relu2": lambda x: jnp.square(nn.relu(x)),
+    "silu": nn.silu,
+    "tanh": jnp.tanh,
+}
+FeedForwardKind = Literal["gelu", "relu", "relu2", "silu", "tanh", "glu", "moe"]
+FEED_FORWARDS: tuple[str, ...] = get_args(FeedForwardKind)
+"""Activations of a two-layer net ("relu2": squared, Primer, So et al. 2021, arXiv:2109.08668), "glu": gated
+(Shazeer 2020, arXiv:2002.05202), "moe": a mixture of experts."""
 
 
 class Linear(nn.Module):
@@ -50,7 +59,7 @@ class RMSNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two-layer net: Linear, activation, Linear; kind "glu" gates with silu (Shazeer 2020, arXiv:2002.05202)."""
+    """Two-layer net: Linear, activation or gate, Linear. kind: one of FEED_FORWARDS except "moe"."""
 
     features: int
     hidden: int
@@ -70,22 +79,114 @@ class FeedForward(nn.Module):
         return self.narrow(ACTIVATIONS[self.kind](x))
 
 
-class MixerBlock(SequenceModel):
-    """x + mixer(norm(x)): the carry is the mixer's."""
+class MixtureOfExperts(nn.Module):
+    """The best `top_k` of `experts` gelu nets for each step, weighted by the router's softmax over those.
+
+    Shazeer et al. 2017 (arXiv:1701.06538), without capacity limits: what one environment is given never depends on the
+    others in the batch. All experts are computed, in two products over `experts * hidden` units: for a handful of small
+    experts that is faster than sorting steps by expert.
+    """
 
     features: int
-    mixer: SequenceModel
+    hidden: int
+    experts: int = 4
+    top_k: int = 2
+    dtype: Any = None
+
+    def setup(self) -> None:
+        self.router = Linear(self.experts, use_bias=False)
+        self.widen = Linear(self.experts * self.hidden, dtype=self.dtype)
+        self.narrow = Linear(self.features, dtype=self.dtype)
+
+    def weights(self, x: Array) -> Array:
+        """x[..., D] -> [..., experts], `top_k` of them above zero, adding up to one."""
+        logits = self.router(x)
+        chosen, index = lax.top_k(logits, self.top_k)
+        taken = jax.nn.one_hot(index, self.experts, dtype=logits.dtype)
+        return (nn.softmax(chosen)[..., None] * taken).sum(-2)
+
+    def __call__(self, x: Array) -> Array:
+        hidden = nn.gelu(self.widen(x)).reshape(*x.shape[:-1], self.experts, self.hidden)
+        return self.narrow((hidden * self.weights(x)[..., None]).reshape(*x.shape[:-1], -1))
+
+
+def feed_forward(kind: str, features: int, hidden: int, dtype: Any = None) -> nn.Module:
+    """The net of that kind with `hidden` units (each expert has as many)."""
+    if kind == "moe":
+        return MixtureOfExperts(features, hidden, dtype=dtype)
+    return FeedForward(features, hidden, kind, dtype)
+
+
+class GRUGate(nn.Module):
+    """A GRU cell as a residual connection: g(x, y) of stream x and branch y (Parisotto et al. 2019, arXiv:1910.06764).
+
+    The update gate starts with bias -`shut`, nearly the identity on x, so that a policy is reactive before it remembers.
+    """
+
+    features: int
+    shut: float = 2.0
+    dtype: Any = None
+
+    def setup(self) -> None:
+        self.from_y = Linear(3 * self.features, use_bias=False, dtype=self.dtype)
+        self.from_x = Linear(2 * self.features, use_bias=False, dtype=self.dtype)
+        self.candidate = Linear(self.features, use_bias=False, dtype=self.dtype)
+        self.bias = self.param("bias", nn.initializers.constant(self.shut), (self.features,), jnp.float32)
+
+    def __call__(self, x: Array, y: Array) -> Array:
+        y_r, y_z, y_h = jnp.split(self.from_y(y), 3, axis=-1)
+        x_r, x_z = jnp.split(self.from_x(x), 2, axis=-1)
+        r, z = nn.sigmoid(y_r + x_r), nn.sigmoid(y_z + x_z - self.bias)
+        return x + z * (jnp.tanh(y_h + self.candidate(r * x)) - x)
+
+
+BlockKind = Literal["pre_norm", "post_norm", "gru_gated"]
+BLOCKS: tuple[str, ...] = get_args(BlockKind)
+
+
+class Residual(nn.Module):
+    """How a branch joins the stream. Not a layer by itself: blocks ask for the branch's input and hand back its output.
+
+    pre_norm: x + branch(norm(x)). post_norm: norm(x + branch(x)), the first transformers. gru_gated: identity-map
+    reordering with a gate, gate(x, relu(branch(norm(x)))), GTrXL.
+    """
+
+    features: int
+    kind: str = "pre_norm"
+    dtype: Any = None
 
     def setup(self) -> None:
         self.norm = RMSNorm(self.features)
+        if self.kind == "gru_gated":
+            self.gate = GRUGate(self.features, dtype=self.dtype)
+
+    def enter(self, x: Array) -> Array:
+        return x if self.kind == "post_norm" else self.norm(x)
+
+    def join(self, x: Array, y: Array) -> Array:
+        if self.kind == "gru_gated":
+            return self.gate(x, nn.relu(y))
+        return self.norm(x + y) if self.kind == "post_norm" else x + y
+
+
+class MixerBlock(SequenceModel):
+    """A mixer on the residual stream, x + mixer(norm(x)) or another kind of `Residual`; the carry is the mixer's."""
+
+    features: int
+    mixer: SequenceModel
+    kind: str = "pre_norm"
+    dtype: Any = None
+
+    def setup(self) -> None:
+        self.residual = Residual(self.features, self.kind, self.dtype)
 
     def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
-        carry, y = self.mixer(carry, self.norm(x), reset)
-        return carry, x + y
+        carry, y = self.mixer(carry, self.residual.enter(x), reset)
+        return carry, self.residual.join(x, y)
 
     def step(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
-        carry, y = self.mixer.step(carry, self.norm(x), reset)
-        return carry, x + y
+        carry, y = self.mixer.step(carry, self.residual.enter(x), reset)
+        return carry, self.residual.join(x, y)
 
     @nn.nowrap
     def initialize_carry(self, batch: tuple[int, ...]) -> Carry:
@@ -93,20 +194,22 @@ class MixerBlock(SequenceModel):
 
 
 class FeedForwardBlock(SequenceModel):
-    """x + net(norm(x)): no memory, both views are the same code."""
+    """A feed-forward net on the residual stream: no memory, both views are the same code."""
 
     features: int
     net: nn.Module
+    kind: str = "pre_norm"
+    dtype: Any = None
 
     @property
     def has_memory(self) -> bool:
         return False
 
     def setup(self) -> None:
-        self.norm = RMSNorm(self.features)
+        self.residual = Residual(self.features, self.kind, self.dtype)
 
     def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
-        return carry, x + self.net(self.norm(x))
+        return carry, self.residual.join(x, self.net(self.residual.enter(x)))
 
     def step(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         return self(carry, x, reset)

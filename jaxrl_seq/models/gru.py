@@ -28,7 +28,7 @@ class GRU(SequenceModel):
         size = self.features
         self.w_input = self.param("w_input", lecun_normal(), (size, 3 * size), jnp.float32)
         self.bias = self.param("bias", zeros, (3 * size,), jnp.float32)
-        self.w_hidden = self.param("w_hidden", _orthogonal_gates, (size, 3 * size), jnp.float32)
+        self.w_hidden = self.param("w_hidden", orthogonal_gates, (size, 3 * size), jnp.float32)
         self.bias_n = self.param("bias_n", zeros, (size,), jnp.float32)
 
     def _weights(self) -> GRUWeights:
@@ -48,7 +48,7 @@ class GRU(SequenceModel):
         return jnp.zeros((*batch, self.features), jnp.float32)
 
 
-def _orthogonal_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+def orthogonal_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
     """One orthogonal [F, F] matrix a gate, side by side."""
     size = shape[0]
     gates = [orthogonal()(k, (size, size), dtype) for k in jax.random.split(key, shape[1] // size)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrl_seq.models.blocks import FEED_FORWARDS, FeedForward, FeedForwardBlock
+from jaxrl_seq.models.blocks import FEED_FORWARDS, FeedForwardBlock, FeedForwardKind, feed_forward
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_choice, require_positive
 from jaxrl_seq.models.stack import SequenceStack
 
@@ -19,8 +19,8 @@ class MLPConfig:
     """Output features."""
     layers: int = 2
     """Residual feed-forward blocks."""
-    ffn: Literal["gelu", "relu", "silu", "tanh", "glu"] = "gelu"
-    """Activation, or "glu" for a gated net."""
+    ffn: FeedForwardKind = "gelu"
+    """Activation, "glu" for a gated net, "moe" for the best two of four experts."""
     expand: int = 2
     """Hidden units of a block, in multiples of width."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -28,12 +28,12 @@ class MLPConfig:
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, layers=self.layers, expand=self.expand)
-        require_choice("ffn", self.ffn, FEED_FORWARDS[:-1])
+        require_choice("ffn", self.ffn, FEED_FORWARDS)
         operand_dtype(self.dtype)
 
     def build(self) -> SequenceStack:
         """The stack of feed-forward blocks; output normalised."""
         dtype = operand_dtype(self.dtype)
         hidden = self.expand * self.width
-        nets = [FeedForward(self.width, hidden, self.ffn, dtype) for _ in range(self.layers)]
+        nets = [feed_forward(self.ffn, self.width, hidden, dtype) for _ in range(self.layers)]
         return SequenceStack(self.width, tuple(FeedForwardBlock(self.width, net) for net in nets), dtype)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import lecun_normal, normal
 
-from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear
+from jaxrl_seq.models.diagonal import DiagonalStateSpace, Pair
 from jaxrl_seq.models.registry import (
     operand_dtype,
     register_model,
@@ -21,21 +20,13 @@ from jaxrl_seq.models.registry import (
     require_positive,
 )
 from jaxrl_seq.models.stack import SequenceStack, stack_of
-from jaxrl_seq.ops import (
-    DISCRETIZATIONS,
-    discretize,
-    hippo_n,
-    linear_recurrence,
-    linear_recurrence_step,
-    matmul,
-)
-from jaxrl_seq.ops.linear_recurrence import Impl
+from jaxrl_seq.ops import DISCRETIZATIONS, discretize, hippo_n
+from jaxrl_seq.ops.linear_recurrence import IMPLS, Impl
 
 Array = jax.Array
-Pair = tuple[Array, Array]
 
 
-class S5(SequenceModel):
+class S5(DiagonalStateSpace):
     """Simplified state space layer (Smith et al. 2023, arXiv:2208.04933), resettable as in Lu et al. 2023.
 
     `state` real numbers of state N are kept as P = N/2 complex ones, pairs (re, im); of each conjugate couple one is
@@ -43,57 +34,28 @@ class S5(SequenceModel):
     Carry: (re[B, P], im[B, P]) float32.
     """
 
-    features: int
-    state: int = 64
     blocks: int = 1
     discretization: str = "zoh"
     dt_min: float = 0.001
     dt_max: float = 0.1
-    dtype: Any = None
-    impl: Impl = "auto"
 
     def setup(self) -> None:
         half, width = self.state // 2, self.features
-        self.log_decay = self.param("log_decay", _init_log_decay, (half,), jnp.float32)
+        self.log_decay = self.param("log_decay", init_log_decay, (half,), jnp.float32)
         self.frequency = self.param("frequency", _init_frequency(self.state, self.blocks), (half,), jnp.float32)
-        self.log_dt = self.param("log_dt", _init_log_dt(self.dt_min, self.dt_max), (half,), jnp.float32)
+        self.log_dt = self.param("log_dt", init_log_dt(self.dt_min, self.dt_max), (half,), jnp.float32)
         self.w_in = self.param("w_in", _init_input(self.state, self.blocks), (2, width, half), jnp.float32)
         self.w_out = self.param("w_out", _init_output(self.state, self.blocks), (2, half, width), jnp.float32)
         self.skip = self.param("skip", normal(1.0), (width,), jnp.float32)
         self.gate = Linear(width, dtype=self.dtype)
 
     def _discrete(self) -> tuple[Pair, Pair]:
-        """Decay (re, im)[P] and input matrix (re, im)[D, P] for one step."""
         decay, gain = discretize(self.discretization, -jnp.exp(self.log_decay), self.frequency, jnp.exp(self.log_dt))
         re, im = self.w_in[0], self.w_in[1]
         return decay, (re * gain[0] - im * gain[1], re * gain[1] + im * gain[0])
 
-    def _drive(self, w: Pair, x: Array) -> Pair:
-        return matmul(x, w[0], self.dtype), matmul(x, w[1], self.dtype)
 
-    def _read(self, h: Pair, x: Array) -> Array:
-        y = matmul(h[0], 2 * self.w_out[0], self.dtype) - matmul(h[1], 2 * self.w_out[1], self.dtype)
-        y = nn.gelu(y + self.skip * x)
-        return y * nn.sigmoid(self.gate(y))
-
-    def __call__(self, carry: Pair, x: Array, reset: Array) -> tuple[Pair, Array]:
-        require_width(self, x, self.features)
-        decay, w = self._discrete()
-        h = linear_recurrence(decay, self._drive(w, x), carry, reset, impl=self.impl)
-        return (h[0][-1], h[1][-1]), self._read(h, x)
-
-    def step(self, carry: Pair, x: Array, reset: Array) -> tuple[Pair, Array]:
-        decay, w = self._discrete()
-        h = linear_recurrence_step(decay, self._drive(w, x), carry, reset)
-        return h, self._read(h, x)
-
-    @nn.nowrap
-    def initialize_carry(self, batch: tuple[int, ...]) -> Pair:
-        shape = (*batch, self.state // 2)
-        return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
-
-
-def _init_log_decay(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+def init_log_decay(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
     """HiPPO-N has real part -1/2 everywhere; stored as log(1/2) and used as -exp, so it never turns positive."""
     return jnp.full(shape, np.log(0.5), dtype)
 
@@ -105,7 +67,7 @@ def _init_frequency(state: int, blocks: int):
     return init
 
 
-def _init_log_dt(dt_min: float, dt_max: float):
+def init_log_dt(dt_min: float, dt_max: float):
     def init(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, np.log(dt_min), np.log(dt_max))
 
@@ -160,8 +122,8 @@ class S5Config:
     """Smallest initial time step; about 1/dt_min steps of memory."""
     dt_max: float = 0.1
     """Largest initial time step."""
-    impl: Literal["auto", "scan", "associative"] = "auto"
-    """How the recurrence runs in training: by backend, sequential, or log-depth."""
+    impl: Impl = "auto"
+    """How the recurrence runs in training: as measured, sequential, in log-depth, or in chunks side by side."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix-product operands; states and decays stay float32."""
 
@@ -172,7 +134,7 @@ class S5Config:
         require_choice("discretization", self.discretization, DISCRETIZATIONS)
         if self.dt_max < self.dt_min:
             raise ValueError(f"dt_max={self.dt_max} must be at least dt_min={self.dt_min}")
-        require_choice("impl", self.impl, ("auto", "scan", "associative"))
+        require_choice("impl", self.impl, IMPLS)
         operand_dtype(self.dtype)
 
     def build(self) -> SequenceStack:
@@ -181,11 +143,11 @@ class S5Config:
         layer = S5(
             self.width,
             self.state,
-            self.blocks,
-            self.discretization,
-            self.dt_min,
-            self.dt_max,
             dtype,
             self.impl,
+            blocks=self.blocks,
+            discretization=self.discretization,
+            dt_min=self.dt_min,
+            dt_max=self.dt_max,
         )
         return stack_of([layer.clone() for _ in range(self.layers)], features=self.width, dtype=dtype)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from jaxrl_seq.models.base import Carry, SequenceModel
-from jaxrl_seq.models.blocks import FeedForward, FeedForwardBlock, Linear, MixerBlock, RMSNorm
+from jaxrl_seq.models.blocks import BlockKind, FeedForwardBlock, Linear, MixerBlock, RMSNorm, feed_forward
 from jaxrl_seq.ops import float_type
 
 Array = jax.Array
@@ -58,12 +58,19 @@ class SequenceStack(SequenceModel):
 
 
 def stack_of(
-    mixers: list[SequenceModel], *, features: int, ffn: str = "none", expand: int = 2, dtype: Any = None
+    mixers: list[SequenceModel],
+    *,
+    features: int,
+    ffn: str = "none",
+    expand: int = 2,
+    dtype: Any = None,
+    block: BlockKind = "pre_norm",
 ) -> SequenceStack:
-    """Pre-norm residual stack: each mixer, followed by a feed-forward net of `expand * features` unless ffn="none"."""
+    """Residual stack: each mixer, followed by a feed-forward net of `expand * features` unless ffn="none"."""
     blocks: list[SequenceModel] = []
     for mixer in mixers:
-        blocks.append(MixerBlock(features, mixer))
+        blocks.append(MixerBlock(features, mixer, block, dtype))
         if ffn != "none":
-            blocks.append(FeedForwardBlock(features, FeedForward(features, expand * features, ffn, dtype)))
+            net = feed_forward(ffn, features, expand * features, dtype)
+            blocks.append(FeedForwardBlock(features, net, block, dtype))
     return SequenceStack(features, tuple(blocks), dtype)

@@ -11,7 +11,7 @@ Shapes: B environments, N query heads, K key heads (K divides N), H head width, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,29 @@ class WindowCache:
     clock: Array  # [] int32, steps taken since the cache was made, the same for all environments
 
 
+class Relative(NamedTuple):
+    """A term of the scores that depends on the distance d = 0 .. W-1 to the key: queries . keys[d].
+
+    Transformer-XL has queries of width H against embedded distances, ALiBi one constant feature against -slope * d.
+    """
+
+    queries: Array  # [B, N, T, F] (a step: [B, N, F]); scaling is the caller's
+    keys: Array  # [N, W, F]
+
+
+class Weighing(NamedTuple):
+    """How scores become weights: a softmax, possibly with a learned sink and clipped."""
+
+    sink: Array | None = None
+    """[N] a logit beside each query's keys that takes weight and gives no value: a head may attend to nothing."""
+    clip: tuple[float, float] = (0.0, 1.0)
+    """Weights are stretched to this range and cut at 0 and 1; (-0.03, 1.03) makes exact zeros reachable
+    (Bondarenko et al. 2023, arXiv:2306.12929)."""
+
+
+SOFTMAX = Weighing()
+
+
 def empty_cache(batch: tuple[int, ...], kv_heads: int, window: int, head_dim: int, dtype: Dtype) -> WindowCache:
     """A cache nobody has written to; batch is (B,)."""
     keys = jnp.zeros((*batch, kv_heads, head_dim, window), dtype)
@@ -60,7 +83,16 @@ def key_start(position: Array, window: int) -> Array:
     return (window + steps - jnp.minimum(position, window - 1)).T
 
 
-def windowed_attention(q: Array, k: Array, v: Array, start: Array, *, impl: AttentionImpl = "auto") -> Array:
+def windowed_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    start: Array,
+    *,
+    relative: Relative | None = None,
+    weighing: Weighing = SOFTMAX,
+    impl: AttentionImpl = "auto",
+) -> Array:
     """q[B, N, T, H], k and v[B, K, W+T, H] as [cache | block], start[B, T] -> [B, N, T, H].
 
     Softmax in float32 or wider; heads are grouped without repeating keys. Queries are cut in blocks of C, each
@@ -79,8 +111,9 @@ def windowed_attention(q: Array, k: Array, v: Array, start: Array, *, impl: Atte
         impl = "mapped" if jax.default_backend() == "cpu" else "dense"
     k, v = _hide_unseen(k, start), _hide_unseen(v, start)
     size = min(length, MAPPED_QUERIES if impl == "mapped" else window)
-    rows = _rows(q, k, v, start, size)
-    out = _attend(*rows) if impl == "dense" else _attend_in_groups(*rows)
+    table = None if relative is None else relative.keys
+    rows = _rows(q, k, v, start, None if relative is None else relative.queries, size)
+    out = _attend(rows, table, weighing) if impl == "dense" else _attend_in_groups(rows, table, weighing)
     out = out.reshape(q.shape[0], -1, heads, size, q.shape[-1]).swapaxes(1, 2)
     return out.reshape(q.shape[0], heads, -1, q.shape[-1])[:, :, :length]
 
@@ -118,35 +151,58 @@ def cache_write(cache: WindowCache, k: Array, v: Array, reset: Array) -> tuple[W
     return WindowCache(keys, values, age, cache.clock + 1), slot_age < age[:, None]
 
 
-def cached_attention(q: Array, cache: WindowCache, visible: Array) -> Array:
+def cached_attention(
+    q: Array,
+    cache: WindowCache,
+    visible: Array,
+    *,
+    relative: Relative | None = None,
+    weighing: Weighing = SOFTMAX,
+) -> Array:
     """q[B, N, H] against the slots visible[B, W] -> [B, N, H]; at least one slot a row must be visible."""
     # a hidden slot may hold nan, and 0 * nan would bring it back
     values = jnp.where(visible[:, None, :, None], cache.values, jnp.zeros_like(cache.values))
     keys = jnp.where(visible[:, None, None], cache.keys, jnp.zeros_like(cache.keys))
-    grouped, wide = _group(_scale(q).astype(keys.dtype), keys.shape[1]), float_type(keys)
+    kv_heads, wide = keys.shape[1], float_type(keys)
+    grouped = _group(_scale(q).astype(keys.dtype), kv_heads)
     # multiply and add rather than a batched product: for so few rows it is 3 times faster on CPU
     scores = (grouped[..., None].astype(wide) * keys[:, :, None].astype(wide)).sum(-2)
-    weights = _softmax(scores, visible[:, None, None])
+    if relative is not None:
+        # slot s was written (clock - 1 - s) mod W steps ago
+        table = jnp.roll(relative.keys[:, ::-1], cache.clock, axis=1)
+        scores = scores + _group(jnp.einsum("bnf,nwf->bnw", relative.queries, table), kv_heads)
+    weights = _weights(scores, visible[:, None, None], weighing)
     return _mix("bkgw,bkwh->bkgh", weights, values).reshape(q.shape)
 
 
-def _rows(q: Array, k: Array, v: Array, start: Array, size: int) -> tuple[Array, Array, Array, Array]:
-    """Cut T into n blocks of `size` queries, each with the keys it may see: independent rows, R = B n of them.
+class _Rows(NamedTuple):
+    """Independent problems: R of them, each with C queries that stand at the end of S keys."""
 
-    q[R, N, size, H], k and v[R, K, W'+size, H], start[R, size], where W' is W rounded up to a multiple of `size`.
-    """
+    q: Array  # [R, N, C, H]
+    k: Array  # [R, K, S, H]
+    v: Array  # [R, K, S, H]
+    start: Array  # [R, C]
+    relative: Array | None  # [R, N, C, F]
+
+
+def _rows(q: Array, k: Array, v: Array, start: Array, relative: Array | None, size: int) -> _Rows:
+    """Cut T into n blocks of C = `size` queries, each with the keys it may see: R = B n, S = C + W rounded up to C."""
     length = q.shape[2]
     window = k.shape[2] - length
     blocks = -(-length // size)
     if blocks == 1:
-        return q, k, v, start
+        return _Rows(q, k, v, start, relative)
     front, back = -window % size, blocks * size - length
-    q, start = _pad(q, 2, 0, back), _pad(start, 1, 0, back)
+
+    def cut(x: Array) -> Array:
+        x = _pad(x, 2, 0, back)
+        x = x.reshape(*x.shape[:2], blocks, size, x.shape[-1]).swapaxes(1, 2)
+        return x.reshape(-1, *x.shape[2:])
+
     first_key = size * jnp.arange(blocks, dtype=jnp.int32)[:, None]
-    start = start.reshape(-1, blocks, size) + front - first_key
-    q = q.reshape(*q.shape[:2], blocks, size, q.shape[-1]).swapaxes(1, 2)
+    start = _pad(start, 1, 0, back).reshape(-1, blocks, size) + front - first_key
     k, v = (_windows(_pad(x, 2, front, back), blocks, size) for x in (k, v))
-    return q.reshape(-1, *q.shape[2:]), k, v, start.reshape(-1, size)
+    return _Rows(cut(q), k, v, start.reshape(-1, size), None if relative is None else cut(relative))
 
 
 def _windows(x: Array, blocks: int, size: int) -> Array:
@@ -157,25 +213,40 @@ def _windows(x: Array, blocks: int, size: int) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _attend_in_groups(q: Array, k: Array, v: Array, start: Array) -> Array:
-    rows, heads, length = q.shape[:3]
-    wanted = max(1, MAPPED_SCORES // (heads * length * k.shape[2]))
-    group = max(n for n in range(1, min(rows, wanted) + 1) if rows % n == 0)
-    grouped = [x.reshape(-1, group, *x.shape[1:]) for x in (q, k, v, start)]
-    attend = jax.checkpoint(lambda arrays: _attend(*arrays), prevent_cse=False)
-    return lax.map(attend, grouped).reshape(q.shape)
+def _attend_in_groups(rows: _Rows, table: Array | None, weighing: Weighing) -> Array:
+    count, heads, length = rows.q.shape[:3]
+    wanted = max(1, MAPPED_SCORES // (heads * length * rows.k.shape[2]))
+    group = max(n for n in range(1, min(count, wanted) + 1) if count % n == 0)
+    grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), rows)
+    attend = jax.checkpoint(lambda rows: _attend(rows, table, weighing), prevent_cse=False)
+    return lax.map(attend, grouped).reshape(rows.q.shape)
 
 
-def _attend(q: Array, k: Array, v: Array, start: Array) -> Array:
-    """Dense masked attention: q[B, N, T, H], k and v[B, K, S, H], start[B, T]; query t stands at S - T + t."""
-    length, keys = q.shape[2], k.shape[2]
+def _attend(rows: _Rows, table: Array | None, weighing: Weighing) -> Array:
+    """Dense masked attention of C queries to S keys -> [R, N, C, H]; query c stands at S - C + c."""
+    length, keys, kv_heads = rows.q.shape[2], rows.k.shape[2], rows.k.shape[1]
     index = jnp.arange(keys, dtype=jnp.int32)
     here = jnp.arange(length, dtype=jnp.int32)[:, None] + (keys - length)
-    mask = (index >= start[..., None]) & (index <= here)
-    grouped = _group(_scale(q).astype(k.dtype), k.shape[1])
-    scores = jnp.einsum("bkgth,bksh->bkgts", grouped, k, preferred_element_type=float_type(k))
-    weights = _softmax(scores, mask[:, None, None])
-    return _mix("bkgts,bksh->bkgth", weights, v).reshape(q.shape)
+    mask = (index >= rows.start[..., None]) & (index <= here)
+    grouped = _group(_scale(rows.q).astype(rows.k.dtype), kv_heads)
+    scores = jnp.einsum("bkgth,bksh->bkgts", grouped, rows.k, preferred_element_type=float_type(rows.k))
+    if rows.relative is not None and table is not None:
+        by_distance = jnp.einsum("bntf,nwf->bntw", rows.relative, table[:, ::-1])
+        scores = scores + _group(_by_key(by_distance, keys), kv_heads)
+    weights = _weights(scores, mask[:, None, None], weighing)
+    return _mix("bkgts,bksh->bkgth", weights, rows.v).reshape(rows.q.shape)
+
+
+def _by_key(x: Array, keys: int) -> Array:
+    """x[..., C, W], farthest distance first -> [..., C, S]: row c, whose own key is S - C + c, moved to its W keys.
+
+    Rows are laid out one longer than they are read, which shifts each by one more than the one above: no gather.
+    """
+    length, window = x.shape[-2:]
+    front = keys - length - window + 1
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(front, keys + 1 - front - window)])
+    x = x.reshape(*x.shape[:-2], length * (keys + 1))
+    return x[..., : length * keys].reshape(*x.shape[:-1], length, keys)
 
 
 def _scale(q: Array) -> Array:
@@ -187,10 +258,21 @@ def _group(q: Array, kv_heads: int) -> Array:
     return q.reshape(q.shape[0], kv_heads, -1, *q.shape[2:])
 
 
-def _softmax(scores: Array, mask: Array) -> Array:
+def _weights(scores: Array, mask: Array, weighing: Weighing) -> Array:
+    """scores[B, K, G, ..., S] -> weights, zero where the mask is; clipping and the sink as `weighing` says."""
     # finite, so that no arithmetic on hidden scores can make nan; every row sees at least itself
-    hidden = 0.5 * jnp.finfo(scores.dtype).min
-    return jax.nn.softmax(jnp.where(mask, scores, hidden), axis=-1)
+    scores = jnp.where(mask, scores, 0.5 * jnp.finfo(scores.dtype).min)
+    if weighing.sink is None:
+        weights = jax.nn.softmax(scores, axis=-1)
+    else:
+        sink = weighing.sink.reshape(*scores.shape[1:3], *[1] * (scores.ndim - 3)).astype(scores.dtype)
+        peak = lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), sink))
+        raised = jnp.exp(scores - peak)
+        weights = raised / (raised.sum(-1, keepdims=True) + jnp.exp(sink - peak))
+    low, high = weighing.clip
+    if (low, high) == (0.0, 1.0):
+        return weights
+    return jnp.where(mask, jnp.clip((high - low) * weights + low, 0.0, 1.0), 0.0)
 
 
 def _mix(spec: str, weights: Array, v: Array) -> Array:

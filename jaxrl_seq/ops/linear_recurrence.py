@@ -11,20 +11,22 @@ and keeps one array of states (plus `a` when it varies) instead of the ~5 that d
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxrl_seq.ops.choice import fastest
 from jaxrl_seq.ops.precision import as_float
 
 Array = jax.Array
 Number = Any  # an Array, or a pair (re, im) of Arrays
 Parts = tuple[Array, ...]  # internal form: (x,) or (re, im)
-Impl = Literal["auto", "scan", "associative"]
-IMPLS = ("auto", "scan", "associative")
+Impl = Literal["auto", "scan", "associative", "chunked"]
+IMPLS: tuple[str, ...] = get_args(Impl)
 
 
 def linear_recurrence(a: Number, b: Number, h0: Number, reset: Array | None = None, *, impl: Impl = "auto") -> Number:
@@ -32,7 +34,8 @@ def linear_recurrence(a: Number, b: Number, h0: Number, reset: Array | None = No
 
     a: decay, [...] the same at every step and environment, or [T, B, ...]; array or pair (re, im), as b is.
     b: input [T, B, ...]. h0: state before the chunk [B, ...]. reset: bool [T, B] or None.
-    impl: "scan" (one pass through cache, best on CPU), "associative" (log-depth, for GPU and TPU), "auto" by backend.
+    impl: "scan" (one pass through cache, best on CPU), "associative" (log-depth), "chunked" (2 sqrt(T) steps over all
+    chunks side by side), "auto" (`jaxrl_seq.ops.choice`).
     Returns h, float32 or wider, array or pair as b; the carry for the next chunk is h[-1].
     Differentiable (reverse mode) in a, b and h0. Raises ValueError for mixed pairs, mismatched shapes or unknown impl.
     """
@@ -42,7 +45,8 @@ def linear_recurrence(a: Number, b: Number, h0: Number, reset: Array | None = No
     if reset is None:
         reset = jnp.zeros(b_parts[0].shape[:2], bool)
     if impl == "auto":
-        impl = "scan" if jax.default_backend() == "cpu" else "associative"
+        numbers = sum(math.prod(x.shape[1:]) for x in b_parts)
+        impl = fastest("linear_recurrence", b_parts[0].shape[0], numbers, default=_default_impl())
     h: Parts = _recurrence(impl, a_parts, b_parts, h_parts, reset)
     return h if is_pair else h[0]
 
@@ -94,9 +98,12 @@ _recurrence.defvjp(_forward, _backward)
 
 
 def _run(impl: str, a: Parts, b: Parts, h0: Parts, reset: Array, reverse: bool = False) -> Parts:
-    if impl == "scan":
-        return _run_scan(a, b, h0, reset, reverse)
-    return _run_associative(a, b, h0, reset, reverse)
+    run = {"scan": _run_scan, "associative": _run_associative, "chunked": _run_chunked}[impl]
+    return run(a, b, h0, reset, reverse)
+
+
+def _default_impl() -> str:
+    return "scan" if jax.default_backend() == "cpu" else "associative"
 
 
 def _run_scan(a: Parts, b: Parts, h0: Parts, reset: Array, reverse: bool) -> Parts:
@@ -120,6 +127,39 @@ def _run_associative(a: Parts, b: Parts, h0: Parts, reset: Array, reverse: bool)
         return _times(right[0], left[0]), _advance(right[0], right[1], left[1])
 
     return lax.associative_scan(combine, (decay, b), reverse=reverse)[1]
+
+
+def _run_chunked(a: Parts, b: Parts, h0: Parts, reset: Array, reverse: bool) -> Parts:
+    """All chunks of about sqrt(T) steps side by side from zero, then chunk after chunk what came in before."""
+    steps = b[0].shape[0]
+    size = 2 ** round(math.log2(steps) / 2)
+    decay = _clear(reset, tuple(jnp.broadcast_to(x, y.shape) for x, y in zip(a, b, strict=True)))
+    decay, b = (tuple(_chunks(x, size, reverse) for x in parts) for parts in (decay, b))
+
+    def within(carry, inputs):
+        h, product = carry
+        a_t, b_t = inputs
+        h, product = _advance(a_t, b_t, h), _times(a_t, product)
+        return (h, product), (h, product)
+
+    zero = tuple(jnp.zeros_like(x[0]) for x in b)
+    one = (jnp.ones_like(zero[0]), *zero[1:])
+    (h_last, product_last), (h, product) = lax.scan(within, (zero, one), (decay, b), reverse=reverse)
+
+    def across(h, inputs):
+        return _advance(*inputs, h), h
+
+    h_before = lax.scan(across, h0, (product_last, h_last), reverse=reverse)[1]
+    h = _advance(product, h, h_before)
+    h = tuple(x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in h)
+    return tuple(x[-steps:] if reverse else x[:steps] for x in h)
+
+
+def _chunks(x: Array, size: int, reverse: bool) -> Array:
+    """x[T, ...] -> [size, T / size, ...], filled up with zeros at the end (when reversed, at the start)."""
+    fill = -x.shape[0] % size
+    x = jnp.pad(x, [(fill, 0) if reverse else (0, fill)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, size, *x.shape[1:]).swapaxes(0, 1)
 
 
 def _add_at_edge(x: Array, y: Array, reverse: bool) -> Array:

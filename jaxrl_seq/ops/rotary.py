@@ -42,6 +42,17 @@ def geometric_angles(position: Array, head_dim: int, base: float = 10000.0, dtyp
     return position[..., None].astype(dtype) * frequencies.astype(dtype)
 
 
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """Slope of each of N heads, 2^(-8 n / N) for n = 1 .. N (Press et al. 2022, arXiv:2108.12409)."""
+    return tuple(2.0 ** (-8 * (n + 1) / heads) for n in range(heads))
+
+
+def sinusoids(count: int, width: int, base: float = 10000.0) -> np.ndarray:
+    """Float64 sines and cosines [count, width] of the numbers 0 .. count-1 (Vaswani et al. 2017, arXiv:1706.03762)."""
+    angles = np.arange(count)[:, None] * base ** (-np.arange(0, width, 2) / width)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
+
+
 def rotate(x: Array, angles: Array) -> Array:
     """Turn the pairs (x[i], x[i + H/2]) of x[..., H] by angles[..., H/2], which broadcast against them."""
     cos, sin = jnp.cos(angles), jnp.sin(angles)

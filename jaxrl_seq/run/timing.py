@@ -41,6 +41,21 @@ def measure(fn: Callable[..., Any], *args: Any, repeats: int = 5, warmup: int = 
     return Timing(median, (max(runs) - min(runs)) / median, tuple(runs), compile_s)
 
 
+def race(contestants: dict[str, Callable[[], Any]], rounds: int = 7) -> dict[str, float]:
+    """Median seconds of each call, run in turns so that a machine's drift meets all alike; outputs are waited for.
+
+    contestants: compiled calls without arguments; each runs once unmeasured first. ValueError for rounds < 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}: at least 1")
+    runs: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, call in contestants.items():
+            seconds = _one_run(call, ())
+            runs[name] += [seconds] if number else []
+    return {name: statistics.median(seconds) for name, seconds in runs.items()}
+
+
 def compile_timed(jitted: Any, *args: Any, **kwargs: Any) -> tuple[Any, float]:
     """Traces, lowers and compiles a jitted function for these arguments; returns (compiled, seconds).
 

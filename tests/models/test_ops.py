@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrl_seq import ops
+from jaxrl_seq.ops.linear_recurrence import IMPLS
 
 few = settings(max_examples=8, deadline=None)
 
@@ -112,7 +113,7 @@ def naive_recurrence(a, b, h, reset):
     return jax.lax.scan(body, h, xs)[1]
 
 
-@pytest.mark.parametrize("impl", ["scan", "associative"])
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("varies", [False, True])
 def test_linear_recurrence_and_its_gradient(impl, pair, varies):
@@ -144,7 +145,7 @@ def test_linear_recurrence_step_continues_the_chunk():
     assert ops.linear_recurrence(jnp.ones(4), jnp.ones((2, 3, 4)), jnp.zeros((3, 4)))[-1, 0, 0] == 2
 
 
-@pytest.mark.parametrize("impl", ["scan", "associative"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_linear_recurrence_nan_state_dies(impl):
     a, b, _, _ = recurrence_case(3, 4, False, False)
     reset = jnp.zeros((4, 3), bool).at[0].set(True)

@@ -1,0 +1,53 @@
+"""The T-maze with eight memories (Ni et al. 2023, arXiv:2307.03864): who carries a cue over 20 and over 100 steps.
+
+PPO at the library's defaults, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers the
+corridor. Expected: half an hour on two cores; every memory solves 20 steps, and the cue of 100 steps separates them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.common import Arguments, Claim, Findings, curve, last_evaluation, run_experiment, train_seeds
+from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.envs import VecEnv, make
+from jaxrl_seq.models import make_model
+from jaxrl_seq.online import PPO, PPOHyper
+from jaxrl_seq.run.stats import bootstrap_ci
+
+MODELS = ("gru", "lstm", "min_gru", "lru", "s5", "mamba2", "gated_delta_net", "gtrxl")
+STEPS = {20: 400_000, 100: 1_000_000}
+
+
+def measure(arguments: Arguments) -> Findings:
+    seeds = arguments.seeds or (3 if arguments.scale == "cpu" else 16)
+    lengths = dict(STEPS) if arguments.scale == "cpu" else STEPS | {500: 10_000_000}
+    claims, curves, rows, total = [], {}, [], 0
+    for length, steps in lengths.items():
+        for name in MODELS:
+            options: dict[str, Any] = {"layers": 1} | ({"window": length + 4} if name == "gtrxl" else {})
+            env, params = make(f"tmaze,length={length}")
+            agent = ActorCritic.for_env(env, make_model(name, width=64, **options))
+            learner = PPO(VecEnv(env, 64), agent, num_steps=length + 2)
+            hyper = PPOHyper(anneal_updates=steps / learner.steps_per_update, env_params=params)
+            run = train_seeds(learner, hyper, seeds=seeds, total_steps=steps, evaluations=1, eval_episodes=16)
+            success = last_evaluation(run, "success")
+            interval = bootstrap_ci(success)
+            text = f"{name} on the T-maze of {length} steps, success over {seeds} seeds"
+            claims.append(Claim.of(f"{name}/{length}", text, interval, 0.95, "above"))
+            curves[f"{name}/{length}"] = curve(run, "success")
+            speed = round(run.summary["steps_per_second"])
+            rows.append(
+                {"length": length, "model": name, "success of each seed": " ".join(f"{x:.2f}" for x in success)}
+                | {"steps/s, all seeds": speed}
+            )
+            total += run.summary["steps"] * seeds
+            print(rows[-1], f"{run.summary['wall_s']:.0f} s", flush=True)
+    return Findings(claims, seeds, total, curves, {"T-maze with eight memories": rows})
+
+
+if __name__ == "__main__":
+    run_experiment("tmaze_memories", "Ni et al. 2023", measure)
+    from experiments.table import write_table
+
+    write_table()

@@ -1,0 +1,53 @@
+"""AGaLiTe beyond the laws: what its waves promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_seq.models import AGaLiTe, as_functions
+from jaxrl_seq.models.agalite import EPSILON
+
+
+def exact(layer, params, x):
+    """The same layer with the full matrix state, in numpy: x[T, D] of one episode -> y before the output product."""
+    bound = layer.bind(params)
+    q, k, gamma, v, beta = (np.asarray(part, np.float64) for part in bound._inputs(jnp.asarray(x)))
+    matrix, s, y = np.zeros((*k.shape[1:], v.shape[-1])), np.zeros(k.shape[1:]), []
+    for t in range(len(x)):
+        keep = (1 - gamma[t])[:, :, None] * (1 - beta[t])[:, None, :]
+        matrix = keep * matrix + (gamma[t] * k[t])[:, :, None] * (beta[t] * v[t])[:, None, :]
+        s = (1 - gamma[t]) * s + gamma[t] * k[t]
+        y.append(np.einsum("nmh,nm->nh", matrix, q[t]) / ((s * q[t]).sum(-1)[:, None] + EPSILON))
+    return np.asarray(bound.out(jnp.asarray(np.stack(y)).reshape(len(x), -1)))
+
+
+def outputs(frequencies, x):
+    layer = AGaLiTe(8, heads=2, eta=2, frequencies=frequencies)
+    fns = as_functions(layer)
+    params = fns.init(jax.random.key(0), 8)
+    first = jnp.zeros((len(x), 1), bool).at[0].set(True)
+    y = jax.jit(fns.apply)(params, fns.initialize_carry((1,)), x[:, None], first)[1]
+    return y[:, 0], exact(layer, params, x)
+
+
+def test_as_many_waves_as_steps_are_the_exact_matrix_state():
+    x = jax.random.normal(jax.random.key(1), (12, 8))
+    y, want = outputs(12, x)
+    np.testing.assert_allclose(y, want, atol=2e-5)
+
+
+def test_fewer_waves_approximate():
+    """The error falls as waves are added, and is not zero with few."""
+    x = jax.random.normal(jax.random.key(2), (24, 8))
+    errors = []
+    for frequencies in (1, 6, 24):
+        y, want = outputs(frequencies, x)
+        errors.append(float(np.abs(y - want).mean()))
+    assert errors[0] > 1.5 * errors[1] > 1.5 * 10 * errors[2]
+
+
+def test_first_step_is_exact_only_with_its_own_weight():
+    """One step: the waves' squares add up to one, so the first output is v whatever the number of waves."""
+    x = jax.random.normal(jax.random.key(3), (1, 8))
+    y, want = outputs(4, x)
+    np.testing.assert_allclose(y, want, atol=1e-5)
