@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 REQUIREMENTS := $(shell $(PYTHON) -c 'import sys; print("requirements/py311.txt" if sys.version_info < (3, 12) else "requirements/py312.txt")')
 ARGS ?=
+# Tests are mostly compilation, one core each.
+WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help setup train test test-slow lint experiments bench clean
 
@@ -22,10 +24,10 @@ train: setup  ## PPO with an S5 memory solves the T-maze; ARGS="--env tmaze-100"
 	$(BIN)/jaxrl-seq train ppo --env tmaze --model s5 $(ARGS)
 
 test: setup  ## the tests (minutes)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-slow: setup  ## the learning tests too (tens of minutes)
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "slow or not slow" $(ARGS)
 
 lint: setup  ## formatting, lints and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
@@ -36,6 +38,7 @@ experiments: setup  ## every experiment at CPU scale, then the table in experime
 bench: setup  ## benchmarks; JSON goes to benchmarks/results
 	$(BIN)/python -m benchmarks.env_sps $(ARGS)
 	$(BIN)/python -m benchmarks.train_sps $(ARGS)
+	$(BIN)/python -m benchmarks.models $(ARGS)
 
 clean:  ## remove .venv and caches (runs stay)
 	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info

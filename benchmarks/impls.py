@@ -1,4 +1,4 @@
-"""Which implementation is fastest where: `python -m benchmarks.impls` rewrites this backend's rows of ops/measured.json.
+"""Which implementation is fastest where: `python -m benchmarks.impls` writes this backend's rows of ops/measured.json.
 
 Forward and backward of each op at each size, all implementations in turns inside one process.
 """

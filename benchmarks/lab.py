@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_seq.models import SequenceModel
+from jaxrl_seq.models import SequenceModel, as_functions
 
 RESET_SHARE = 0.01
 
@@ -35,8 +35,10 @@ def initial(model: SequenceModel, batch: int, width: int) -> tuple[Any, Any]:
 def training_pass(model: SequenceModel) -> Any:
     """(params, carry, x, reset) -> gradients of params and x: the parallel view, forward and backward."""
 
+    apply = as_functions(model).apply
+
     def loss(params, x, carry, reset):
-        return jnp.mean(jnp.square(model.apply(params, carry, x, reset)[1]))
+        return jnp.mean(jnp.square(apply(params, carry, x, reset)[1]))
 
     def run(params, carry, x, reset):
         return jax.grad(loss, argnums=(0, 1))(params, x, carry, reset)
@@ -47,10 +49,12 @@ def training_pass(model: SequenceModel) -> Any:
 def acting_loop(model: SequenceModel) -> Any:
     """(params, carry, x[T, B, D], reset) -> carry, the sum of y: `step` in a loop, every output consumed."""
 
+    step = as_functions(model).step
+
     def run(params, carry, x, reset):
         def body(state, now):
             carry, total = state
-            carry, y = model.apply(params, carry, *now, method="step")
+            carry, y = step(params, carry, *now)
             return (carry, total + y.sum()), None
 
         return jax.lax.scan(body, (carry, jnp.zeros(())), (x, reset))[0]

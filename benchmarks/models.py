@@ -1,8 +1,8 @@
 """What each model costs: training pass, acting, compilation, memory: `python -m benchmarks.models [--models s5 gru]`.
 
-Registry defaults at one width; a training pass is forward and backward over [T, B, D] with resets, acting is `step` inside
-a compiled loop. `act_late` is the acting cost after `T` steps of history over that of a fresh carry: about 1 for a model
-whose cost does not grow.
+Registry defaults at one width; a training pass is forward and backward over [T, B, D] with resets, acting is `step`
+inside a compiled loop. `act_late` is the acting cost after `T` steps of history over that of a fresh carry: about 1
+for a model whose cost does not grow.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
         rows,
         f"{options.layers} layers of width {options.width}, T={options.steps}, B={options.batch}, float32; train_ms: "
         "forward and backward, median of warm runs; saved_mb: kept for the backward pass; act_us_bN: one step of N "
-        f"environments inside a loop; act_late: that after {options.steps} steps of history over that of a fresh carry.",
+        f"environments inside a loop; act_late: that after {options.steps} steps over that of a fresh carry.",
     )
 
 

@@ -1,10 +1,11 @@
 """Our layers beside other libraries' in one process: `pip install memax equinox`, then `python -m benchmarks.peers`.
 
-One layer each, no norm and no residual, the same T, B, D, parameters of the same shapes where the architectures agree,
-random resets; forward and backward, and `step` in a loop. Runs are taken in turns, so a ratio does not see the machine drift.
+One layer each, no norm and no residual, the same T, B, D, parameters of the same shapes where the architectures
+agree, random resets; forward and backward, and `step` in a loop. Runs are taken in turns, so a ratio does not see the
+machine drift.
 
-Peers: memax (pip), flax's own cells under `lax.scan`, full causal attention of `jax.nn`, and S5 as the field's code has it
-(complex numbers, `associative_scan` with a reset channel: popjaxrl), written anew here from its formulas.
+Peers: memax (pip), flax's own cells under `lax.scan`, full causal attention of `jax.nn`, and S5 as the field's code
+has it (complex numbers, `associative_scan` with a reset channel: popjaxrl), written anew here from its formulas.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def ours(model: SequenceModel, options: Options) -> Programs:
 
 def memax(name: str, extra: dict[str, Any], options: Options) -> Programs:
     """A layer of memax (equinox flavour), vmapped over environments as its training code does."""
-    import equinox as eqx
-    from memax.equinox import train_utils
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
+    from memax.equinox import train_utils  # pyright: ignore[reportMissingImports]
 
     layer = getattr(train_utils, name)(key=jax.random.key(1), **extra)
     params, static = eqx.partition(layer, eqx.is_inexact_array)
@@ -207,7 +208,7 @@ def contests(width: int) -> dict[str, tuple[SequenceModel, Callable[[Options], P
         "mamba2 / memax s6": (models.Mamba2(width), peer("S6", both), 2),
         "linear_attention / memax": (models.LinearAttention(width, heads=1), peer("FART", both), 2),
         "delta_net / memax": (models.DeltaNet(width, heads=1), peer("DeltaNet", both), 2),
-        "gated_delta_net / memax": (models.GatedDeltaNet(width, heads=1), peer("GDN", both), 2),
+        "gated_delta_net / memax": (models.DeltaNet(width, heads=1, gated=True), peer("GDN", both), 2),
         "transformer / memax": (
             models.SlidingWindowAttention(width, heads=1, kv_heads=1, window=128),
             peer("Attention", same | {"window_size": 128, "positional_embedding": "rope"}),
@@ -249,7 +250,7 @@ def main() -> None:
     publish(
         "peers",
         rows,
-        f"one layer, D={options.width}, T={options.steps}, B={options.batch}, float32; ratio: the peer's time over ours, "
+        f"one layer, D={options.width}, T={options.steps}, B={options.batch}, float32; ratio: the peer over us, "
         "forward and backward (train) and one step of N environments in a loop (act_bN); aim: for train_ratio.",
     )
 

@@ -1,9 +1,10 @@
 """AGaLiTe acts more cheaply than GTrXL and learns no worse (Pramanik et al. 2023, arXiv:2310.15719).
 
 Claims: at equal width and a window of 128 or more, a step of acting costs at least 40 % less and the memory of an
-environment at least 50 % less; the return on a memory task is not worse. Here: two layers of width 128, 64 environments;
-T-maze of 20 steps at width 64. GTrXL is this library's own, with cached keys and values: the published comparison is with
-one that caches layer inputs and projects them anew at every step. Expected: about 6 minutes on two cores.
+environment at least 50 % less; the return on a memory task is not worse. Here: two layers of width 128, 64
+environments; T-maze of 20 steps at width 64. GTrXL is this library's own, with cached keys and values: the published
+comparison is with one that caches layer inputs and projects them anew at every step. Expected: about 6 minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from experiments.common import (
 )
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import VecEnv, make
-from jaxrl_seq.models import SequenceModel, make_model
+from jaxrl_seq.models import SequenceModel, as_functions, make_model
 from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
@@ -44,7 +45,7 @@ def acting(model: SequenceModel) -> tuple[Callable[[], Any], int]:
 
     def loop(params, carry, x):
         def body(state, now):
-            carry, y = model.apply(params, state[0], now, reset[0], method="step")
+            carry, y = as_functions(model).step(params, state[0], now, reset[0])
             return (carry, state[1] + y.sum()), None
 
         return jax.lax.scan(body, (carry, jnp.zeros(())), x)[0]

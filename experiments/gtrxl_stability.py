@@ -1,8 +1,9 @@
 """GTrXL's gates make a transformer trainable by reinforcement learning (Parisotto et al. 2019, arXiv:1910.06764).
 
-Claim: identity-map reordering and GRU gates train stably over seeds and learning rates where the post-norm Transformer-XL
-fails or diverges. Here: PPO on the T-maze of 20 steps, three learning rates, three seeds each, both networks alike but for
-the block; a run fails when it ends below 0.9 success. Expected: about 10 minutes on two cores; fewer failed GTrXL runs.
+Claim: identity-map reordering and GRU gates train stably over seeds and learning rates where the post-norm
+Transformer-XL fails or diverges. Here: PPO on the T-maze of 20 steps, three learning rates, three seeds each, both
+networks alike but for the block; a run fails when it ends below 0.9 success. Expected: about 10 minutes on two cores;
+fewer failed GTrXL runs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The T-maze with eight memories (Ni et al. 2023, arXiv:2307.03864): who carries a cue over 20 and over 100 steps.
 
-PPO at the library's defaults, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers the
-corridor. Expected: half an hour on two cores; every memory solves 20 steps, and the cue of 100 steps separates them.
+PPO at the library's defaults, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers
+the corridor. Expected: half an hour on two cores; every memory solves 20 steps, and the cue of 100 steps separates
+them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AGaLiTe: gated linear attention whose matrix state is kept as a few oscillating vectors."""
+"""GaLiTe and AGaLiTe: linear attention with gates on keys and values, and the same with its state approximated."""
 
 from __future__ import annotations
 
@@ -14,36 +14,33 @@ from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_choice, require_multiple, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
-from jaxrl_seq.ops import float_type, linear_recurrence, linear_recurrence_step, steps_since_reset
+from jaxrl_seq.ops import (
+    float_type,
+    gated_linear_attention,
+    gated_linear_attention_step,
+    linear_recurrence,
+    linear_recurrence_step,
+    steps_since_reset,
+)
 from jaxrl_seq.ops.linear_recurrence import IMPLS, Impl
 
 Array = jax.Array
 State = tuple[Array, Array, Array]  # keys [B, R+1, N, M], values [B, R, N, H], phase int32[B]
 
+LARGEST_GATE = 1 - 1e-6
 EPSILON = 1e-3  # below it rounding of a nearly silent query would show in the quotient
 
 
-class AGaLiTe(SequenceModel):
-    """Approximate gated linear transformer layer (Pramanik et al. 2023, arXiv:2310.15719).
+class GatedLinearTransformerAttention(SequenceModel):
+    """The products that GaLiTe and AGaLiTe share (Pramanik et al. 2023, arXiv:2310.15719).
 
-    Keys, queries and key gates are outer products of a width-H and a width-eta vector, M = eta * H numbers a head:
-
-        k~[n] = (1 - gamma) * k~[n] + c_n(t) gamma * k,   v~[n] = (1 - beta) * v~[n] + c_n(t) beta * v
-        s = (1 - gamma) * s + gamma * k,                   y = sum_n v~[n] (k~[n] . q) / (s . q + eps)
-
-    with the waves c_n(t) = sqrt(2/R) cos(pi (n + 1/2) (t + 1/2) / R), t counted from the reset: an orthonormal basis of
-    R steps (the cosine transform of type IV), so up to R steps the layer is exactly GaLiTe, and beyond them an
-    approximation. They repeat after 4 R steps, so the phase is an exact integer at any age. (The grid over [-pi, pi]
-    of the published code has every wave twice.)
-    Carry: k~ and, behind them, s [B, R+1, N, M]; v~ [B, R, N, H]; the phase [B] int32. 4 (R M + M + R H) N bytes + 4.
+    Keys, queries and key gates are outer products of a width-H and a width-eta vector, M = eta * H numbers a head.
     """
 
     features: int
     heads: int = 4
     eta: int = 4
-    frequencies: int = 2
     dtype: Any = None
-    impl: Impl = "auto"
 
     def setup(self) -> None:
         self.project = Linear(5 * self.features, dtype=self.dtype)
@@ -60,7 +57,65 @@ class AGaLiTe(SequenceModel):
 
         queries = outer(nn.relu(q), nn.relu(q_wide))
         keys = outer(nn.relu(k), nn.relu(k_wide))
-        return queries, keys, outer(nn.sigmoid(gamma), nn.sigmoid(gamma_wide)), v, nn.sigmoid(beta)
+        # below 1, so that the decay 1 - gate has a logarithm
+        gates = jnp.minimum(outer(nn.sigmoid(gamma), nn.sigmoid(gamma_wide)), LARGEST_GATE)
+        return queries, keys, gates, v, jnp.minimum(nn.sigmoid(beta), LARGEST_GATE)
+
+    def _finish(self, read: Array, match: Array) -> Array:
+        """Read values [..., N, H] and their weights' sum [..., N] -> y[..., D]."""
+        y = read / (match[..., None] + EPSILON)
+        return self.out(y.reshape(*y.shape[:-2], self.features))
+
+
+class GaLiTe(GatedLinearTransformerAttention):
+    """Gated linear transformer layer with its whole matrix state (Pramanik et al. 2023, arXiv:2310.15719).
+
+        S = (1 - gamma)(1 - beta)^T * S + (gamma * k)(beta * v)^T,   s = (1 - gamma) * s + gamma * k
+        y = S^T q / (s . q + eps)
+
+    Carry: S, and s as a last column of it, [B, N, M, H+1] float32.
+    """
+
+    def _driven(self, x: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
+        """(q, k, v, log_decay) and value_log_decay of the op; a column of ones that nothing decays is for s."""
+        queries, keys, gamma, values, beta = self._inputs(x)
+        ones = jnp.ones_like(values[..., :1])
+        values = jnp.concatenate([beta * values, ones], axis=-1)
+        log_decay = jnp.concatenate([jnp.log1p(-beta), jnp.zeros_like(ones)], axis=-1)
+        return (queries, gamma * keys, values, jnp.log1p(-gamma)), log_decay
+
+    def __call__(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
+        require_width(self, x, self.features)
+        arguments, value_decay = self._driven(x)
+        y, carry = gated_linear_attention(*arguments, carry, reset, value_log_decay=value_decay)
+        return carry, self._finish(y[..., :-1], y[..., -1])
+
+    def step(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
+        arguments, value_decay = self._driven(x)
+        y, carry = gated_linear_attention_step(*arguments, carry, reset, value_log_decay=value_decay)
+        return carry, self._finish(y[..., :-1], y[..., -1])
+
+    @nn.nowrap
+    def initialize_carry(self, batch: tuple[int, ...]) -> Array:
+        head_dim = self.features // self.heads
+        return jnp.zeros((*batch, self.heads, self.eta * head_dim, head_dim + 1), jnp.float32)
+
+
+class AGaLiTe(GatedLinearTransformerAttention):
+    """GaLiTe with its matrix state kept as R oscillating vectors of keys and of values.
+
+        k~[n] = (1 - gamma) * k~[n] + c_n(t) gamma * k,   v~[n] = (1 - beta) * v~[n] + c_n(t) beta * v
+        s = (1 - gamma) * s + gamma * k,                   y = sum_n v~[n] (k~[n] . q) / (s . q + eps)
+
+    with the waves c_n(t) = sqrt(2/R) cos(pi (n + 1/2) (t + 1/2) / R), t counted from the reset: an orthonormal basis of
+    R steps (the cosine transform of type IV), so up to R steps the layer is exactly GaLiTe, and beyond them an
+    approximation. They repeat after 4 R steps, so the phase is an exact integer at any age. (The grid over [-pi, pi]
+    of the published code has every wave twice.)
+    Carry: k~ and, behind them, s [B, R+1, N, M]; v~ [B, R, N, H]; the phase [B] int32. 4 (R M + M + R H) N bytes + 4.
+    """
+
+    frequencies: int = 2
+    impl: Impl = "auto"
 
     def _waves(self, phase: Array, dtype: Any) -> Array:
         """phase[...] int32 -> c_n [..., R, 1, 1]; from a table, since only 4 R phases exist."""
@@ -78,9 +133,7 @@ class AGaLiTe(SequenceModel):
 
     def _read(self, keys: Array, values: Array, queries: Array) -> Array:
         match = (keys * queries[..., None, :, :]).sum(-1)
-        y = (values * match[..., :-1, :, None]).sum(-3)
-        y = y / (match[..., -1, :, None] + EPSILON)
-        return self.out(y.reshape(*y.shape[:-2], self.features))
+        return self._finish((values * match[..., :-1, :, None]).sum(-3), match[..., -1, :])
 
     def __call__(self, carry: State, x: Array, reset: Array) -> tuple[State, Array]:
         require_width(self, x, self.features)
@@ -115,38 +168,54 @@ class AGaLiTe(SequenceModel):
         return keys, values, jnp.zeros(batch, jnp.int32)
 
 
-@register_model("agalite")
+@register_model("galite")
 @dataclass(frozen=True)
-class AGaLiTeConfig:
-    """Recurrent linear transformer with GRU gates: acts like a transformer at the price of a small fixed state."""
+class GaLiTeConfig:
+    """Recurrent linear transformer with gates on keys and values and a whole matrix state."""
 
     width: int = 64
     """Width of the residual stream, and output features; a multiple of heads."""
     layers: int = 2
-    """Attention layers, each followed by a feed-forward net."""
+    """Attention layers, each followed by a ReLU net."""
     heads: int = 4
     """Attention heads."""
     eta: int = 4
     """Width of the second factor of keys and queries; the state grows with it."""
-    frequencies: int = 2
-    """Oscillating copies of the state; more of them approximate the full matrix state better."""
     expand: int = 4
     """Hidden units of the feed-forward net, in multiples of width."""
-    impl: Impl = "auto"
-    """How the recurrences run in training."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix-product operands; states and gates stay float32."""
 
     def __post_init__(self) -> None:
-        require_positive(width=self.width, layers=self.layers, heads=self.heads, eta=self.eta)
-        require_positive(frequencies=self.frequencies, expand=self.expand)
+        require_positive(width=self.width, layers=self.layers, heads=self.heads, eta=self.eta, expand=self.expand)
         require_multiple("width", self.width, "heads", self.heads)
-        require_choice("impl", self.impl, IMPLS)
         operand_dtype(self.dtype)
+
+    def _layer(self, dtype: Any) -> SequenceModel:
+        return GaLiTe(self.width, self.heads, self.eta, dtype)
 
     def build(self) -> SequenceStack:
         """The stack: identity-map reordering with GRU gates around attention and a ReLU net (as GTrXL)."""
         dtype = operand_dtype(self.dtype)
-        layer = AGaLiTe(self.width, self.heads, self.eta, self.frequencies, dtype, self.impl)
-        mixers: list[SequenceModel] = [layer.clone() for _ in range(self.layers)]
-        return stack_of(mixers, features=self.width, ffn="relu", expand=self.expand, dtype=dtype, block="gru_gated")
+        mixers = [self._layer(dtype) for _ in range(self.layers)]
+        options: dict[str, Any] = {"ffn": "relu", "expand": self.expand, "block": "gru_gated"}
+        return stack_of(mixers, features=self.width, dtype=dtype, **options)
+
+
+@register_model("agalite")
+@dataclass(frozen=True)
+class AGaLiTeConfig(GaLiTeConfig):
+    """Recurrent linear transformer with GRU gates: acts like a transformer at the price of a small fixed state."""
+
+    frequencies: int = 2
+    """Oscillating copies of the state; more of them approximate the full matrix state better."""
+    impl: Impl = "auto"
+    """How the recurrences run in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(frequencies=self.frequencies)
+        require_choice("impl", self.impl, IMPLS)
+
+    def _layer(self, dtype: Any) -> SequenceModel:
+        return AGaLiTe(self.width, self.heads, self.eta, dtype, self.frequencies, self.impl)

@@ -90,6 +90,32 @@ def as_functions(model: SequenceModel) -> SequenceFns:
     return SequenceFns(init, apply, step, model.initialize_carry)
 
 
+def require_inputs(model: SequenceModel, carry: Carry, x: Array, reset: Array, axes: str) -> None:
+    """ValueError unless x is [*axes, D] (axes: "T, B" or "B"), reset bool[*axes], and the carry one of this model's."""
+    name, rank = type(model).__name__, len(axes.split(", "))
+    if x.ndim != rank + 1 or 0 in x.shape[:rank]:
+        raise ValueError(f"{name}: x must be [{axes}, D] with at least one of each, got shape {x.shape}")
+    if reset.shape != x.shape[:rank] or reset.dtype != bool:
+        raise ValueError(
+            f"{name}: x is {x.shape}, so reset must be bool{list(x.shape[:rank])}, got {reset.dtype}{list(reset.shape)}"
+        )
+    batch = x.shape[rank - 1]
+    fresh = jax.eval_shape(lambda: model.initialize_carry((batch,)))
+    fix = f"make it with initialize_carry(({batch},)) of the same model"
+    if jax.tree.structure(carry) != jax.tree.structure(fresh):
+        raise ValueError(
+            f"{name}: the carry is of another model: {jax.tree.structure(carry)} instead of "
+            f"{jax.tree.structure(fresh)}; {fix}"
+        )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(carry), jax.tree.leaves(fresh), strict=True)
+    for (path, leaf), want in pairs:
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(
+                f"{name}: carry leaf {jax.tree_util.keystr(path)} is {jnp.shape(leaf)}, but {batch} environments of "
+                f"this model need {want.shape}; {fix}"
+            )
+
+
 def require_width(model: SequenceModel, x: Array, features: int) -> None:
     """ValueError unless x[..., D] has D == features: mixers keep the width, stacks project to it."""
     if x.shape[-1] != features:

@@ -120,7 +120,7 @@ def feed_forward(kind: str, features: int, hidden: int, dtype: Any = None) -> nn
 class GRUGate(nn.Module):
     """A GRU cell as a residual connection: g(x, y) of stream x and branch y (Parisotto et al. 2019, arXiv:1910.06764).
 
-    The update gate starts with bias -`shut`, nearly the identity on x, so that a policy is reactive before it remembers.
+    The update gate starts with bias -`shut`, nearly the identity on x: a policy is reactive before it remembers.
     """
 
     features: int

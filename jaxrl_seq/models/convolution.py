@@ -19,6 +19,10 @@ from jaxrl_seq.ops import causal_conv1d, causal_conv1d_step
 Array = jax.Array
 
 
+# fan-in is the number of steps: each channel has a filter of its own
+WEIGHTS_INIT = variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=1)
+
+
 class CausalConvolution(SequenceModel):
     """A learned filter of K steps for each channel, as in Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022).
 
@@ -29,9 +33,7 @@ class CausalConvolution(SequenceModel):
     kernel: int = 6
 
     def setup(self) -> None:
-        self.weights = self.param(
-            "weights", variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=1), (self.kernel, self.features)
-        )
+        self.weights = self.param("weights", WEIGHTS_INIT, (self.kernel, self.features), jnp.float32)
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
 
     def __call__(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:

@@ -103,10 +103,6 @@ class FeatureMap(nn.Module):
             self.scale = self.param("scale", ones, (self.size,), jnp.float32)
             self.shift = self.param("shift", zeros, (self.size,), jnp.float32)
 
-    @property
-    def features(self) -> int:
-        return 2 * self.size if self.kind == "dpfp" else self.size
-
     def __call__(self, x: Array) -> Array:
         if self.kind == "elu1":
             return nn.elu(x) + 1
@@ -131,12 +127,9 @@ class LinearAttention(MatrixMemory):
 
     def setup(self) -> None:
         self.project = Linear(3 * self.features, use_bias=False, dtype=self.dtype)
-        self.query_features, self.key_features = self._feature_map(), self._feature_map()
+        size = self.features // self.heads
+        self.query_features, self.key_features = (FeatureMap(self.feature_map, size) for _ in range(2))
         self.out = Linear(self.features, dtype=self.dtype)
-
-    @nn.nowrap
-    def _feature_map(self) -> FeatureMap:
-        return FeatureMap(self.feature_map, self.features // self.heads)
 
     def _inputs(self, x: Array) -> tuple[tuple[Array, ...], Array]:
         q, k, v = split_heads(self.project(x), self.heads, 3)
@@ -150,7 +143,8 @@ class LinearAttention(MatrixMemory):
     @nn.nowrap
     def initialize_carry(self, batch: tuple[int, ...]) -> Array:
         size = self.features // self.heads
-        return jnp.zeros((*batch, self.heads, self._feature_map().features, size + 1), jnp.float32)
+        mapped = 2 * size if self.feature_map == "dpfp" else size
+        return jnp.zeros((*batch, self.heads, mapped, size + 1), jnp.float32)
 
 
 class Retention(MatrixMemory):

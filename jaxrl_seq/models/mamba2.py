@@ -55,8 +55,8 @@ class Mamba2(SequenceModel):
         self.project = Linear(self.inner + mixed + self.heads, use_bias=False, dtype=self.dtype)
         self.taps = self.param("taps", normal(self.kernel**-0.5), (self.kernel, mixed), jnp.float32)
         self.taps_bias = self.param("taps_bias", zeros, (mixed,), jnp.float32)
-        self.dt_bias = self.param("dt_bias", _init_dt, (self.heads,), jnp.float32)
-        self.log_rate = self.param("log_rate", _init_rate, (self.heads,), jnp.float32)
+        self.dt_bias = self.param("dt_bias", init_dt, (self.heads,), jnp.float32)
+        self.log_rate = self.param("log_rate", init_log_rate, (self.heads,), jnp.float32)
         self.skip = self.param("skip", ones, (self.heads,), jnp.float32)
         self.norm = RMSNorm(self.inner)
         self.out = Linear(self.features, use_bias=False, dtype=self.dtype)
@@ -97,13 +97,14 @@ class Mamba2(SequenceModel):
         return Mamba2State(memory, jnp.zeros((*batch, self.kernel - 1, self.inner + 2 * self.state), jnp.float32))
 
 
-def _init_dt(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+def init_dt(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
     """Steps log-uniform in [0.001, 0.1] when nothing is added to the bias: the softplus backwards."""
     dt = jnp.exp(jax.random.uniform(key, shape, dtype, np.log(0.001), np.log(0.1)))
     return dt + jnp.log(-jnp.expm1(-dt))
 
 
-def _init_rate(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+def init_log_rate(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+    """Rates uniform in [1, 16], in logs, so that used as exp they stay positive."""
     return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, 16.0))
 
 

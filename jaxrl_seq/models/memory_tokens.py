@@ -158,8 +158,12 @@ class MemoryAttention(SequenceModel):
         values = lax.dynamic_update_slice_in_dim(carry.values, v.astype(carry.values.dtype), slot, 2)
         y = self._attend(q, carry.memory, keys, values, start[:, None], slot[None])[:, 0]
         ends = slot == self.segment - 1
-        written = self._rewrite(carry.memory, keys, values, start).astype(carry.memory.dtype)
-        memory = jnp.where(ends, written, carry.memory)
+        # a real branch, also under a vmap over seeds, since the clock is shared
+        memory = lax.cond(
+            ends,
+            lambda: self._rewrite(carry.memory, keys, values, start).astype(carry.memory.dtype),
+            lambda: carry.memory,
+        )
         return self._tidy(MemoryCarry(memory, keys, values, jnp.where(ends, -1, start), carry.clock + 1)), y
 
     def _without_unseen(self, carry: MemoryCarry, reset: Array) -> MemoryCarry:

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxrl_seq.models.base import Carry, SequenceModel
+from jaxrl_seq.models.base import Carry, SequenceModel, require_inputs
 from jaxrl_seq.models.blocks import BlockKind, FeedForwardBlock, Linear, MixerBlock, RMSNorm, feed_forward
 from jaxrl_seq.ops import float_type
 
@@ -36,9 +36,11 @@ class SequenceStack(SequenceModel):
         self.norm = RMSNorm(self.features)
 
     def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
+        require_inputs(self, carry, x, reset, "T, B")
         return self._run(carry, x, reset, "__call__")
 
     def step(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
+        require_inputs(self, carry, x, reset, "B")
         return self._run(carry, x, reset, "step")
 
     def _run(self, carry: Carry, x: Array, reset: Array, view: str) -> tuple[Carry, Array]:

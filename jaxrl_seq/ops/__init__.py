@@ -15,12 +15,14 @@ from jaxrl_seq.ops.attention import (
     windowed_attention,
 )
 from jaxrl_seq.ops.convolution import causal_conv1d, causal_conv1d_step
+from jaxrl_seq.ops.delta_rule import gated_delta_rule, gated_delta_rule_step
 from jaxrl_seq.ops.discretization import DISCRETIZATIONS, HippoN, bilinear, discretize, hippo_n, zoh
 from jaxrl_seq.ops.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from jaxrl_seq.ops.gru import GRUWeights, gru, gru_step
 from jaxrl_seq.ops.linear_attention import chunked_linear_attention, linear_attention_step
 from jaxrl_seq.ops.linear_recurrence import linear_recurrence, linear_recurrence_step, multiply
 from jaxrl_seq.ops.lstm import LSTMState, LSTMWeights, lstm, lstm_step
+from jaxrl_seq.ops.mlstm import MLSTMState, empty_mlstm, mlstm, mlstm_step
 from jaxrl_seq.ops.precision import as_float, float_type, matmul
 from jaxrl_seq.ops.rotary import (
     alibi_slopes,
@@ -45,18 +47,18 @@ from jaxrl_seq.ops.state_space import state_space, state_space_step
 
 __all__ = [
     "DISCRETIZATIONS",
+    "SOFTMAX",
     "GRUWeights",
     "HippoN",
     "LSTMState",
     "LSTMWeights",
     "Relative",
-    "SOFTMAX",
-    "Weighing",
-    "alibi_slopes",
-    "sinusoids",
+    "MLSTMState",
     "SLSTMState",
     "SLSTMWeights",
+    "Weighing",
     "WindowCache",
+    "alibi_slopes",
     "as_float",
     "bilinear",
     "block_diagonal",
@@ -69,10 +71,13 @@ __all__ = [
     "chunked_linear_attention",
     "discretize",
     "empty_cache",
+    "empty_mlstm",
     "empty_slstm",
     "episode_position",
     "extend_cache",
     "float_type",
+    "gated_delta_rule",
+    "gated_delta_rule_step",
     "gated_linear_attention",
     "gated_linear_attention_step",
     "geometric_angles",
@@ -90,10 +95,13 @@ __all__ = [
     "lstm",
     "lstm_step",
     "matmul",
+    "mlstm",
+    "mlstm_step",
     "multiply",
     "rotate",
     "segment_ids",
     "set_clocks",
+    "sinusoids",
     "slstm",
     "slstm_step",
     "state_space",

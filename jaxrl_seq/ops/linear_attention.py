@@ -75,13 +75,18 @@ class ChunkDecay(NamedTuple):
 def chunk_decay(log_decay: Array, reset: Array) -> ChunkDecay:
     """log_decay[B, N, C], reset[B, 1, C] bool -> decays between all steps of the chunk."""
     same = same_segment(reset)
-    log_decay = jnp.where(reset, 0, log_decay)  # it acts on nothing
-    # no cumsum: its gradient adds up terms of later episodes that cancel, but not to the last digit
-    total = jnp.where(same, log_decay[..., None, :], 0).sum(-1)
+    total = total_log_decay(log_decay, reset)
     # masked before exp: above the diagonal it would overflow
     between = jnp.exp(jnp.where(same, total[..., :, None] - total[..., None, :], -jnp.inf))
     carried = no_reset_yet(reset)
     return ChunkDecay(between, jnp.where(carried, jnp.exp(total), 0), between[..., -1, :], carried)
+
+
+def total_log_decay(log_decay: Array, reset: Array) -> Array:
+    """log_decay[B, N, C], reset[B, 1, C] bool -> sums since the episode's or the chunk's beginning, [B, N, C]."""
+    log_decay = jnp.where(reset, 0, log_decay)  # it acts on nothing
+    # no cumsum: its gradient adds up terms of later episodes that cancel, but not to the last digit
+    return jnp.where(same_segment(reset), log_decay[..., None, :], 0).sum(-1)
 
 
 def no_reset_yet(reset: Array) -> Array:

@@ -44,10 +44,11 @@ def linear_recurrence(a: Number, b: Number, h0: Number, reset: Array | None = No
     _check(a_parts, b_parts, h_parts, reset, impl)
     if reset is None:
         reset = jnp.zeros(b_parts[0].shape[:2], bool)
+    chosen: str = impl
     if impl == "auto":
         numbers = sum(math.prod(x.shape[1:]) for x in b_parts)
-        impl = fastest("linear_recurrence", b_parts[0].shape[0], numbers, default=_default_impl())
-    h: Parts = _recurrence(impl, a_parts, b_parts, h_parts, reset)
+        chosen = fastest("linear_recurrence", b_parts[0].shape[0], numbers, default=_default_impl())
+    h: Parts = _recurrence(chosen, a_parts, b_parts, h_parts, reset)
     return h if is_pair else h[0]
 
 
@@ -147,7 +148,8 @@ def _run_chunked(a: Parts, b: Parts, h0: Parts, reset: Array, reverse: bool) -> 
     (h_last, product_last), (h, product) = lax.scan(within, (zero, one), (decay, b), reverse=reverse)
 
     def across(h, inputs):
-        return _advance(*inputs, h), h
+        product_j, h_j = inputs
+        return _advance(product_j, h_j, h), h
 
     h_before = lax.scan(across, h0, (product_last, h_last), reverse=reverse)[1]
     h = _advance(product, h, h_before)

@@ -305,7 +305,7 @@ def _same_after_reset(probe: Probe, carry: Tree, other: Tree, law: str, label: s
 
 
 def _with_clocks_of(carry: Tree, other: Tree) -> Tree:
-    """Clocks belong to the whole batch and go on through resets, so they are no memory (`long_run` moves their origin)."""
+    """Clocks are the whole batch's and go on through resets, so they are no memory (`long_run` moves their origin)."""
     return jax.tree_util.tree_map_with_path(lambda path, old, new: old if is_clock(path) else new, carry, other)
 
 

@@ -1,5 +1,7 @@
 """Matrix memories with decays, in chunks, against slow numpy float64 twins."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def naive(step):
     return run
 
 
-def case(seed, steps, channels=False):
+def case(seed, steps, channels=False) -> Any:
     rng = np.random.default_rng(seed)
     q, k = rng.normal(size=(2, steps, BATCH, HEADS, KEYS))
     v = rng.normal(size=(steps, BATCH, HEADS, VALUES))
@@ -84,8 +86,8 @@ def test_chunks_steps_and_gradients(decays, steps, chunk):
         reset = rng.random((steps, BATCH)) < share
         grads, got = fast(arguments, reset)
         want_grads, want = slow(arguments, reset)
-        close(got, twin(*arguments, reset))
-        close(want, twin(*arguments, reset))
+        close(got, twin(*arguments, reset=reset))
+        close(want, twin(*arguments, reset=reset))
         close(grads, want_grads)
 
 
@@ -94,8 +96,8 @@ def test_shared_heads_are_copies():
     reset = rng.random((9, BATCH)) < 0.2
     q, k, log_decay = q[:, :, :1], k[:, :, :1], log_decay[:, :, :1]
     got = ops.chunked_linear_attention(q, k, v, log_decay, state, reset, chunk=4)
-    copies = (np.repeat(x, HEADS, axis=2) for x in (q, k))
-    close(got, twin(*copies, v, np.repeat(log_decay, HEADS, axis=2), state, reset))
+    q, k, log_decay = (np.repeat(x, HEADS, axis=2) for x in (q, k, log_decay))
+    close(got, twin(q, k, v, log_decay, state, reset))
 
 
 @pytest.mark.parametrize("share", [1, HEADS])
@@ -112,8 +114,8 @@ def test_constant_decay(share):
 
 def test_without_decay_it_is_a_cumulative_sum():
     (_, _, v, log_decay, _), _ = case(2, 6)
-    one = np.ones((*v.shape[:-1], 1))
-    state, never = np.zeros((BATCH, HEADS, 1, VALUES)), np.zeros((6, BATCH), bool)
+    one = jnp.ones((*v.shape[:-1], 1))
+    state, never = jnp.zeros((BATCH, HEADS, 1, VALUES)), jnp.zeros((6, BATCH), bool)
     y, state = ops.chunked_linear_attention(one, one, v, 0 * log_decay, state, never, chunk=4)
     close(y, v.cumsum(0))
     close(state[:, :, 0], v.sum(0))
@@ -123,7 +125,7 @@ def test_without_decay_it_is_a_cumulative_sum():
 def test_extreme_decays_and_nan_states(decays):
     op, _ = OPS[decays]
     (q, k, v, log_decay, state), _ = case(3, 16, decays == "channel")
-    reset = np.zeros((16, BATCH), bool)
+    reset: Any = np.zeros((16, BATCH), bool)
     reset[0] = True
     arguments = [x.astype(np.float32) for x in (q, k, v, 1000 * log_decay, state * np.nan)]
     with jax.enable_x64(False):
@@ -140,7 +142,7 @@ def test_one_sum_is_not_rounded_away_by_another_episode(decays):
     (q, k, v, log_decay, state), _ = case(4, 12, decays == "channel")
     log_decay = 0.01 * log_decay
     log_decay[:4] = -1e6
-    reset = np.zeros((12, BATCH), bool)
+    reset: Any = np.zeros((12, BATCH), bool)
     reset[4] = True
     arguments = [x.astype(np.float32) for x in (q, k, v, log_decay, state)]
     with jax.enable_x64(False):
@@ -176,8 +178,8 @@ def test_shapes_that_do_not_fit(change, words):
 def test_feature_maps_are_positive(kind):
     phi = FeatureMap(kind, 6)
     x = np.random.default_rng(0).normal(size=(4, 6))
-    y = phi.apply(phi.init(jax.random.key(0), x), x)
-    assert y.shape == (4, phi.features) and (y >= 0).all() and (y > 0).any()
+    y: Any = phi.apply(phi.init(jax.random.key(0), x), x)
+    assert y.shape == (4, 12 if kind == "dpfp" else 6) and (y >= 0).all() and (y > 0).any()
 
 
 def test_dpfp_multiplies_neighbours():
@@ -196,7 +198,7 @@ def test_linear_attention_is_a_weighted_mean():
     kernel = np.zeros((16, 48))
     kernel[:, 32:] = np.eye(16)  # q = k = 0, v = x
     params = {"project": {"kernel": kernel}, "out": {"kernel": np.eye(16), "bias": np.zeros(16)}}
-    reset = np.zeros((6, 1), bool)
+    reset: Any = np.zeros((6, 1), bool)
     reset[2] = True
     _, y = fns.apply({"params": params}, mixer.initialize_carry((1,)), x, reset)
     count = np.array([1, 2, 1, 2, 3, 4])[:, None, None]

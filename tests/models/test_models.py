@@ -152,6 +152,47 @@ def test_errors_name_the_numbers_and_the_fix(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    "carry, x, reset, words",
+    [
+        (
+            "gru",
+            (3, 2, 5),
+            jnp.zeros((2, 3), bool),
+            r"so reset must be bool\[3, 2\], got bool\[2, 3\]",
+        ),
+        ("gru", (3, 2, 5), jnp.zeros((3, 2)), r"reset must be bool\[3, 2\], got float32\[3, 2\]"),
+        ("gru", (0, 2, 5), jnp.zeros((0, 2), bool), r"at least one of each, got shape \(0, 2, 5\)"),
+        ("gru", (2, 5), jnp.zeros(2, bool), r"x must be \[T, B, D\] .*got shape \(2, 5\)"),
+        (
+            "gru",
+            (3, 4, 5),
+            jnp.zeros((3, 4), bool),
+            r"is \(2, 16\), but 4 environments .* need \(4, 16\)",
+        ),
+        (
+            "s5",
+            (3, 2, 5),
+            jnp.zeros((3, 2), bool),
+            r"carry is of another model: .*make it with initialize_carry\(\(2,\)",
+        ),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_in_words(carry, x, reset, words):
+    model = small("gru")
+    params = jax.eval_shape(lambda key: as_functions(model).init(key, 5), jax.random.key(0))
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(model.apply, params, small(carry).initialize_carry((2,)), jnp.zeros(x), reset)
+
+
+def test_a_carry_of_another_window_is_refused():
+    model, other = small("transformer"), small("transformer", window=9)
+    params = jax.eval_shape(lambda key: as_functions(model).init(key, 5), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"is \(2, 2, 4, 9\), but 2 environments .* need \(2, 2, 4, 8\)"):
+        carry = other.initialize_carry((2,))
+        jax.eval_shape(model.apply, params, carry, jnp.zeros((3, 2, 5)), jnp.zeros((3, 2), bool))
+
+
 def test_registering():
     with pytest.raises(ValueError, match="'gru' is taken by GRUConfig"):
         register_model("gru")(dataclasses.make_dataclass("Other", [("width", int, 4)]))

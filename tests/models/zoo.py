@@ -10,8 +10,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "gru": {},
     "s5": {"state": 8},
     "transformer": {"heads": 4, "kv_heads": 2, "window": 8},
+    "galite": {"heads": 2, "eta": 2},
     "agalite": {"heads": 2, "eta": 2},
-    "convformer": {"kernel": 4},
+    "convformer": {"kernel": 5},
     "gmlp": {"kernel": 5},
     "transformer_xl": {"heads": 2, "window": 7},
     "gtrxl": {"heads": 2, "window": 8},
@@ -30,6 +31,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "retnet": {"heads": 2},
     "gated_linear_attention": {"heads": 2},
     "mamba2": {"head_dim": 8, "state": 4},
+    "delta_net": {"heads": 2},
+    "gated_delta_net": {"heads": 2},
+    "mlstm": {"heads": 1},
 }
 """Name -> options that make a one-layer model of width 16; windows are below the checker's 19 steps, so they wrap."""
 
@@ -53,8 +57,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "slstm 2 layers": ("slstm", {"layers": 2, "heads": 2, "ffn": "none"}),
     "griffin with attention": ("griffin", {"layers": 3, "window": 7, "kernel": 3, "ffn": "none"}),
     "linear_attention relu": ("linear_attention", {"heads": 2, "feature_map": "relu", "ffn": "none"}),
-    "linear_attention dpfp": ("linear_attention", {"heads": 2, "feature_map": "dpfp", "ffn": "none"}),
+    "linear_attention dpfp": ("linear_attention", {"heads": 1, "feature_map": "dpfp", "ffn": "none"}),
     "linear_attention rebased": ("linear_attention", {"heads": 4, "feature_map": "rebased", "ffn": "glu"}),
+    "gated_delta_net without convolution": ("gated_delta_net", {"heads": 1, "kernel": 1, "ffn": "none"}),
+    "mlstm 2 layers": ("mlstm", {"layers": 2, "heads": 1, "ffn": "none"}),
     "mamba2 wide state": ("mamba2", {"layers": 2, "expand": 1, "head_dim": 16, "state": 24, "kernel": 2}),
     "gated_linear_attention by head": ("gated_linear_attention", {"heads": 2, "gates": "head", "ffn": "none"}),
 }
