@@ -1,13 +1,13 @@
-"""Which implementation is fastest where: `python -m benchmarks.impls` writes this backend's rows of ops/measured.json.
+"""Which implementation is fastest where: `python -m benchmarks.impls` writes this backend's rows of ops/measured.py.
 
 Forward and backward of each op at each size, all implementations in turns inside one process.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import tyro
 from benchmarks import lab
 from benchmarks.common import publish
 from jaxrl_seq import ops
-from jaxrl_seq.ops.choice import MEASURED
+from jaxrl_seq.ops.choice import ROWS
 from jaxrl_seq.run.timing import compile_timed, race
 
 
@@ -52,6 +52,11 @@ def linear_recurrence(steps: int, numbers: int) -> tuple[Callable[[str], Any], t
     return program, (a, b, h, reset)
 
 
+TABLE = Path(ops.__file__).parent / "measured.py"
+HEAD = (
+    '"""Fastest implementations as measured, by size and backend; written by `python -m benchmarks.impls`."""\n\n'
+    "# fmt: off"
+)
 OPS = {"linear_recurrence": (linear_recurrence, ("scan", "associative", "chunked"))}
 
 
@@ -75,14 +80,11 @@ def main() -> None:
                     | {"ms": {name: round(1e3 * value, 3) for name, value in seconds.items()}}
                 )
                 print(rows[-1], flush=True)
-    others = [row for row in _recorded() if row["backend"] != jax.default_backend()]
-    MEASURED.write_text("[\n" + ",\n".join(json.dumps(row) for row in others + rows) + "\n]\n")
+    others = [row for row in ROWS if row["backend"] != jax.default_backend()]
+    lines = "".join(f"    {row!r},\n" for row in others + rows).replace("'", '"')
+    TABLE.write_text(f"{HEAD}\n\nROWS = (\n{lines})\n")
     flat = [{k: v for k, v in row.items() if k != "ms"} | {f"{k}_ms": v for k, v in row["ms"].items()} for row in rows]
     publish("impls", flat, "forward and backward, median of warm runs taken in turns.")
-
-
-def _recorded() -> list[dict[str, Any]]:
-    return json.loads(MEASURED.read_text()) if MEASURED.exists() else []
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import pytest  # noqa: E402
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
-_SMALL = {"width": 8, "layers": 1, "state": 4, "heads": 2, "kv_heads": 1, "window": 4}
+_SMALL = {"width": 8, "layers": 1, "state": 4, "heads": 2, "kv_heads": 1, "window": 4, "context": 4, "segment": 4}
+_SMALL |= {"eta": 2, "expand": 1, "traces": 4, "contexts": 2, "head_dim": 4, "kernel": 4}
 
 
 @pytest.fixture

@@ -111,26 +111,21 @@ def test_memory_tokens_reach_over_many_segments():
     np.testing.assert_array_equal(apply(x, reset.at[9].set(True)), apply(other, reset.at[9].set(True)))
 
 
-def test_auto_takes_the_nearest_measured_row(monkeypatch):
+def test_auto_takes_the_nearest_measured_row():
     rows = (
         {"op": "probe", "backend": "cpu", "steps": 16, "numbers": 64, "impl": "short"},
         {"op": "probe", "backend": "cpu", "steps": 1024, "numbers": 64, "impl": "long"},
         {"op": "probe", "backend": "tpu", "steps": 512, "numbers": 64, "impl": "other"},
     )
-    monkeypatch.setattr(choice, "_measured", lambda: rows)
-    assert [choice.fastest("probe", steps, 64, "none") for steps in (1, 100, 200, 10**6)] == [
-        "short",
-        "short",
-        "long",
-        "long",
-    ]
-    assert choice.fastest("unknown", 16, 64, "default") == "default"
+    chosen = [choice.fastest("probe", steps, 64, "none", rows) for steps in (1, 100, 200, 10**6)]
+    assert chosen == ["short", "short", "long", "long"]
+    assert choice.fastest("unknown", 16, 64, "default", rows) == "default"
 
 
 def test_measured_table_names_real_implementations():
     from jaxrl_seq.ops.linear_recurrence import IMPLS
 
-    for row in choice._measured():
+    for row in choice.ROWS:
         assert row["op"] == "linear_recurrence" and row["impl"] in IMPLS and row["impl"] != "auto"
 
 

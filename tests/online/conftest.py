@@ -23,7 +23,11 @@ def training(small_model, random_params) -> Training:
     return Training(learner, hyper, fresh, state, jax.jit(update_rows(learner, 1)))
 
 
-@pytest.fixture(scope="session", params=MODELS)
+MAIN = ("mlp", "gru", "s5", "mamba2", "transformer", "gtrxl")
+"""One model of each kind of carry; the others are compiled in the slow tests only."""
+
+
+@pytest.fixture(scope="session", params=[n if n in MAIN else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
 def played(request, small_model, random_params) -> Played:
     env = VecEnv(Ledger(), B, "select")
     learner = make_ppo(env, small_model(request.param), num_steps=T)
