@@ -55,7 +55,7 @@ def linear_recurrence(steps: int, numbers: int) -> tuple[Callable[[str], Any], t
 TABLE = Path(ops.__file__).parent / "measured.py"
 HEAD = (
     '"""Fastest implementations as measured, by size and backend; written by `python -m benchmarks.impls`."""\n\n'
-    "# fmt: off"
+    "from typing import Any"
 )
 OPS = {"linear_recurrence": (linear_recurrence, ("scan", "associative", "chunked"))}
 
@@ -81,8 +81,9 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
     others = [row for row in ROWS if row["backend"] != jax.default_backend()]
-    lines = "".join(f"    {row!r},\n" for row in others + rows).replace("'", '"')
-    TABLE.write_text(f"{HEAD}\n\nROWS = (\n{lines})\n")
+    kept = [{k: v for k, v in row.items() if k != "ms"} for row in rows]
+    lines = "".join(f"    {row!r},\n" for row in others + kept).replace("'", '"')
+    TABLE.write_text(f"{HEAD}\n\nROWS: tuple[dict[str, Any], ...] = (\n{lines})\n")
     flat = [{k: v for k, v in row.items() if k != "ms"} | {f"{k}_ms": v for k, v in row["ms"].items()} for row in rows]
     publish("impls", flat, "forward and backward, median of warm runs taken in turns.")
 
