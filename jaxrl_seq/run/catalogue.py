@@ -57,7 +57,7 @@ def model_rows(width: int = 64) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as aligned text; lists are joined, None is a dash."""
+    """Rows as aligned text; lists are joined, None and what a row lacks is a dash."""
 
     def text(value: Any) -> str:
         if value is None:
@@ -68,6 +68,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
     if not rows:
         return "nothing registered"
-    lines = [list(rows[0])] + [[text(value) for value in row.values()] for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns] + [[text(row.get(name)) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
