@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from benchmarks import lab
 from experiments.common import (
     Arguments,
     Claim,
@@ -27,7 +27,7 @@ from experiments.common import (
 )
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import VecEnv, make
-from jaxrl_seq.models import SequenceModel, as_functions, make_model
+from jaxrl_seq.models import SequenceModel, make_model
 from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
@@ -38,21 +38,11 @@ TOTAL_STEPS = 400_000
 
 def acting(model: SequenceModel) -> tuple[Callable[[], Any], int]:
     """A compiled loop of STEPS acting steps as a call, and the bytes an environment's memory takes."""
-    x = jax.random.normal(jax.random.key(0), (STEPS, BATCH, WIDTH))
-    reset = jnp.zeros((STEPS, BATCH), bool)
-    carry = model.initialize_carry((BATCH,))
-    params = jax.jit(model.init)(jax.random.key(1), carry, x[:1], reset[:1])
-
-    def loop(params, carry, x):
-        def body(state, now):
-            carry, y = as_functions(model).step(params, state[0], now, reset[0])
-            return (carry, state[1] + y.sum()), None
-
-        return jax.lax.scan(body, (carry, jnp.zeros(())), x)[0]
-
-    compiled = jax.jit(loop).lower(params, carry, x).compile()
+    params, carry = lab.initial(model, BATCH, WIDTH)
+    x, reset = lab.inputs(STEPS, BATCH, WIDTH)
+    compiled = jax.jit(lab.acting_loop(model)).lower(params, carry, x, reset).compile()
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry)) // BATCH
-    return lambda: compiled(params, carry, x), size
+    return lambda: compiled(params, carry, x, reset), size
 
 
 def costs() -> tuple[list[Claim], list[dict[str, Any]]]:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from benchmarks import lab
 from experiments.common import Arguments, Claim, Findings, run_experiment, time_ratio
-from jaxrl_seq.models import as_functions, make_model
+from jaxrl_seq.models import make_model
 
 WIDTH = 128
 LENGTHS = (128, 512, 2048)
@@ -25,17 +25,10 @@ TOKENS = 2**13  # T * B stays the same
 def training_pass(name: str, steps: int, batch: int, **options: Any) -> Callable[[], Any]:
     """Compiled gradients of one layer's parameters and inputs, as a call."""
     model = make_model(name, width=WIDTH, layers=1, **options)
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (steps, batch, WIDTH))
-    reset = jax.random.bernoulli(keys[1], 0.01, (steps, batch))
-    carry = model.initialize_carry((batch,))
-    params = jax.jit(model.init)(keys[2], carry, x[:1], reset[:1])
-
-    def loss(params, x):
-        return jnp.square(as_functions(model).apply(params, carry, x, reset)[1]).mean()
-
-    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).compile()
-    return lambda: compiled(params, x)
+    params, carry = lab.initial(model, batch, WIDTH)
+    x, reset = lab.inputs(steps, batch, WIDTH)
+    compiled = jax.jit(lab.training_pass(model)).lower(params, carry, x, reset).compile()
+    return lambda: compiled(params, carry, x, reset)
 
 
 def measure(arguments: Arguments) -> Findings:

@@ -50,7 +50,7 @@ def test_acting_is_the_same_function_as_training(name, small_model, random_param
     (used, _), _ = views(agent.initialize_carry((B,)), inputs)
     (carry, whole), (last, stepped) = views(used, inputs)
     assert whole.policy_params.shape == (T, B, 4) and whole.value.shape == (T, B)
-    assert np.std(whole.value) > 0.01 and np.std(whole.policy_params) > 0.1
+    assert np.std(whole.value) > 0.05 and np.std(whole.policy_params) > 0.1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), (carry, whole), (last, stepped))
 
 

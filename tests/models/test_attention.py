@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twins import close, flags
 
 from jaxrl_seq import ops
 from jaxrl_seq.ops import Relative, Weighing
@@ -17,14 +18,6 @@ few = settings(max_examples=8, deadline=None)
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def close(got, want, tolerance=1e-10):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
-
-
-def flags(rng, *shape, share=0.25):
-    return rng.random(shape) < share
 
 
 def attention_twin(q, k, v, start, relative=None, sink=None, clip=(0.0, 1.0)):

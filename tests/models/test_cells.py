@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import close
 
 from jaxrl_seq import ops
 from jaxrl_seq.models import MinGRU, MinLSTM, MinLSTMConfig, as_functions
@@ -16,10 +17,6 @@ from jaxrl_seq.models import MinGRU, MinLSTM, MinLSTMConfig, as_functions
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def close(got, want, tolerance=1e-10):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
 
 
 def sigmoid(x):

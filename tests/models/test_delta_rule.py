@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import close
 
 from jaxrl_seq import ops
 from jaxrl_seq.models import model_config
@@ -17,10 +18,6 @@ BATCH, HEADS, KEYS, VALUES = 3, 2, 4, 5
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def close(got, want, tolerance=1e-10):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
 
 
 def twin(q, k, v, log_decay, beta, state, reset):

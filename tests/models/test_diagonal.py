@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import close
 
 from jaxrl_seq import ops
 from jaxrl_seq.models import FFM, LRU, RGLRU, S4D, FFMConfig, GriffinConfig, LRUConfig, S4DConfig, as_functions
@@ -18,10 +19,6 @@ from jaxrl_seq.ops.state_space import SPACE_IMPLS
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def close(got, want, tolerance=1e-10):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
 
 
 def sigmoid(x):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import close
 from zoo import small
 
 from jaxrl_seq import ops
@@ -19,10 +20,6 @@ BATCH, HEADS, KEYS, VALUES = 3, 2, 4, 5
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def close(got, want, tolerance=1e-10):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
 
 
 def twin(q, k, v, log_decay, state, reset):
