@@ -3,7 +3,7 @@
 if __name__ == "envs":
     raise ImportError("This folder is the package jaxrl_seq.envs: write `import jaxrl_seq.envs`, not `import envs`.")
 
-from jaxrl_seq.envs.core.protocol import Env
+from jaxrl_seq.envs.core.protocol import Env, TaskEnv
 from jaxrl_seq.envs.core.registry import list_envs, make, register
 from jaxrl_seq.envs.core.spaces import Box, Discrete, MultiDiscrete, Space, Tree
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
@@ -15,6 +15,7 @@ __all__ = [
     "Env",
     "MultiDiscrete",
     "Space",
+    "TaskEnv",
     "TimeStep",
     "Tree",
     "VecEnv",

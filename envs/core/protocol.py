@@ -68,6 +68,23 @@ class Env(Generic[State, Params]):
         policy that sees only the current observation. Each figure is measured or derived, and tested."""
         raise NotImplementedError
 
+    def sample_task(self, key: Array, params: Params) -> Any:
+        """Draw a task, a pytree of arrays, from the distribution that `params` describe: the goal, the arms' means,
+        the maze. The key is consumed. Environments that have tasks subclass `TaskEnv`."""
+        raise NotImplementedError
+
+    def reset_to(self, key: Array, task: Any, params: Params) -> tuple[State, TimeStep]:
+        """Open an episode of the given task. The key is consumed."""
+        raise NotImplementedError
+
+    def tasks(self, params: Params) -> Any:
+        """Every task of a finite distribution, stacked on a leading axis [G]."""
+        raise NotImplementedError
+
+    def optimal_return(self, task: Any, params: Params) -> Array:
+        """float32 []: the expected return of an episode of `task` for the best policy that knows it, exact."""
+        raise NotImplementedError
+
     def render(self, state: State, params: Params) -> Array:
         """Pure-JAX picture of the state: uint8 [height, width, 3] of a fixed shape."""
         raise NotImplementedError
@@ -77,8 +94,22 @@ class Env(Generic[State, Params]):
         raise NotImplementedError
 
     def has(self, capability: str) -> bool:
-        """Whether this class implements an optional capability ("expert", "reference", "render", "ascii")."""
+        """Whether this class implements an optional capability: "expert", "reference", "render", "ascii",
+        "sample_task", "tasks", "optimal_return"."""
         return getattr(type(self), capability) is not getattr(Env, capability)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskEnv(Env[State, Params]):
+    """An environment whose episodes differ in a hidden task: `reset` draws one, `reset_to` opens another episode of it.
+
+    The state carries its task. Write `sample_task` (the expensive part) and `reset_to` (the cheap part).
+    """
+
+    def reset(self, key: Array, params: Params) -> tuple[State, TimeStep]:
+        """Open an episode of a task drawn anew. The key is consumed."""
+        task_key, key = jax.random.split(key)
+        return self.reset_to(key, self.sample_task(task_key, params), params)
 
 
 def stacked_params(env: Env, params: Any, num: int) -> Any:

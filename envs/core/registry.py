@@ -23,49 +23,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_seq.envs.core.entry import Entry
 from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.envs.core.protocol import Env
 
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A registered environment: where its class or factory is, and its named presets (option dictionaries)."""
-
-    factory: str | Callable[..., Any]
-    presets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-    def load(self) -> Callable[..., Any]:
-        if not isinstance(self.factory, str):
-            return self.factory
-        module, _, name = self.factory.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-
-_MEMORY, _CONTROL = "jaxrl_seq.envs.memory", "jaxrl_seq.envs.control"
+_FAMILIES = ("memory", "bandits", "gridworlds", "planning", "control")
+"""Folders of this library's environments; the `ENTRIES` of each name its own, without importing them."""
 _ENTRIES: dict[str, Entry] = {
-    "tmaze": Entry(
-        f"{_MEMORY}.tmaze:TMaze",
-        {"active": {"active": True}} | {str(n): {"length": n} for n in (10, 20, 50, 100, 500, 1000)},
-    ),
-    "repeat_previous": Entry(
-        f"{_MEMORY}.repeat_previous:RepeatPrevious",
-        {"easy": {"decks": 1, "k": 4}, "medium": {"decks": 2, "k": 32}, "hard": {"decks": 3, "k": 64}},
-    ),
-    "associative_recall": Entry(f"{_MEMORY}.associative_recall:AssociativeRecall"),
-    "cartpole": Entry(f"{_CONTROL}.cartpole:CartPole"),
-    "position_only_cartpole": Entry(
-        f"{_CONTROL}.cartpole:PositionOnlyCartPole",
-        {"easy": {"limit": 200}, "medium": {"limit": 400}, "hard": {"limit": 600}},
-    ),
-    "noisy_position_only_cartpole": Entry(
-        f"{_CONTROL}.cartpole:NoisyPositionOnlyCartPole",
-        {"easy": {"noise": 0.1}, "medium": {"noise": 0.2}, "hard": {"noise": 0.3}},
-    ),
-    "pendulum": Entry(f"{_CONTROL}.pendulum:Pendulum"),
-    "position_only_pendulum": Entry(
-        f"{_CONTROL}.pendulum:PositionOnlyPendulum",
-        {"easy": {"limit": 200}, "medium": {"limit": 150}, "hard": {"limit": 100}},
-    ),
+    name: entry
+    for family in _FAMILIES
+    for name, entry in importlib.import_module(f"jaxrl_seq.envs.{family}").ENTRIES.items()
 }
 _ADAPTERS = {"gymnax": "jaxrl_seq.envs.adapters.gymnax:make_gymnax"}
 

@@ -1,0 +1,6 @@
+"""Choices without a world: arms that pay."""
+
+from jaxrl_seq.envs.core.entry import Entry
+
+_HERE = "jaxrl_seq.envs.bandits"
+ENTRIES: dict[str, Entry] = {}
