@@ -22,6 +22,7 @@ from jaxrl_seq.run.stats import Interval, bootstrap_band, bootstrap_ci
 from jaxrl_seq.run.timing import race
 
 RESULTS = Path(__file__).parent / "results"
+UNFINISHED = Path(__file__).parent.parent / "runs" / "experiments"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,22 @@ def run_experiment(
     path = RESULTS / (name + ("-gpu" if arguments.scale == "gpu" else "") + ".json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(jsonable(result), indent=1) + "\n")
+    (UNFINISHED / f"{name}.json").unlink(missing_ok=True)
     return path
+
+
+def remembered(experiment: str, part: str, measure: Callable[[], Any]) -> Any:
+    """`measure()`, or what it brought (as JSON) when the experiment was last begun and not finished: long ones go on.
+
+    `part` names the measurement with all that it depends on.
+    """
+    path = UNFINISHED / f"{experiment}.json"
+    parts = json.loads(path.read_text()) if path.is_file() else {}
+    if part not in parts:
+        parts[part] = jsonable(measure())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(parts))
+    return parts[part]
 
 
 def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **options: Any) -> Run:

@@ -17,6 +17,7 @@ length; the control is at chance.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import Arguments, Claim, Findings, run_experiment
+from experiments.common import Arguments, Claim, Findings, remembered, run_experiment
 from jaxrl_seq.models import MODELS, make_model
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
@@ -153,10 +154,12 @@ def measure(arguments: Arguments) -> Findings:
         size = dataclasses.replace(size, updates=longer * size.updates)
         rows = []
         for name in MODELS:
-            found = learn(name, size, seeds)
+            found = remembered(
+                "long_recall", f"{name}, {size}, {seeds} seeds", functools.partial(learn, name, size, seeds)
+            )
             row: dict[str, Any] = {"model": name}
             for probe, accuracies in found["accuracy"].items():
-                interval = bootstrap_ci(accuracies)
+                interval = bootstrap_ci(np.array(accuracies))
                 row |= {probe: f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"}
                 claims += _claims(name, probe, size.steps, interval)
             row |= {"parameters": found["parameters"], "ms an update": round(1e3 * found["seconds"], 1)}
