@@ -3,6 +3,7 @@
 if __name__ == "envs":
     raise ImportError("This folder is the package jaxrl_seq.envs: write `import jaxrl_seq.envs`, not `import envs`.")
 
+from jaxrl_seq.envs.checking import check_env
 from jaxrl_seq.envs.core.protocol import Env, TaskEnv
 from jaxrl_seq.envs.core.registry import list_envs, make, register
 from jaxrl_seq.envs.core.spaces import Box, Discrete, MultiDiscrete, Space, Tree
@@ -19,6 +20,7 @@ __all__ = [
     "TimeStep",
     "Tree",
     "VecEnv",
+    "check_env",
     "list_envs",
     "make",
     "opening",
