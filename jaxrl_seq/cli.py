@@ -1,10 +1,11 @@
-"""The command line: `jaxrl-seq train ppo | resume | eval | report | list`."""
+"""The command line: `jaxrl-seq train ppo | resume | eval | report | list | render | check | new-env`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
   jaxrl-seq eval RUN                           play episodes with a trained agent
   jaxrl-seq report RUN                         write RUN/report.html again
   jaxrl-seq list envs|models [--json]          what there is
+  jaxrl-seq render ENV --policy expert         episodes as GIF, HTML player or text; also random, or a RUN
+  jaxrl-seq check env my_env.py:MyEnv          hold an environment to its contract
+  jaxrl-seq new-env NAME                       write an environment of your own, with its test
 
 RUN is the folder that `train` prints."""
 
@@ -37,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         "eval": _eval,
         "report": _report,
         "list": _list,
+        "render": _render,
+        "check": _check,
+        "new-env": _new_env,
     }
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
@@ -210,6 +217,111 @@ def _list(words: list[str]) -> int:
     options = tyro.cli(List, args=words, prog="jaxrl-seq list", config=(tyro.conf.PositionalRequiredArgs,))
     rows = env_rows() if options.what == "envs" else model_rows()
     print(json.dumps(rows, indent=2) if options.json else table(rows))
+    return 0
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Render:
+    """Show episodes of an environment."""
+
+    env: Annotated[str, "positional"]
+    """Environment id, as for train."""
+    policy: str = "expert"
+    """expert, random, or the folder of a run."""
+    out: str | None = None
+    """File to write, .gif or .html; by default ENV-POLICY.gif."""
+    ascii: bool = False
+    """Print one episode as text instead."""
+    episodes: int = 4
+    """How many."""
+    seed: int = 0
+    """Another seed, other episodes."""
+    max_steps: int = 200
+    """Longer episodes are cut."""
+    fps: float = 8.0
+    """Steps a second."""
+
+
+def _render(words: list[str]) -> int:
+    import tyro
+
+    from jaxrl_seq.envs import make
+    from jaxrl_seq.run.render import draw, record_policy, text_frames, write_clips
+
+    options = tyro.cli(Render, args=words, prog="jaxrl-seq render", config=(tyro.conf.PositionalRequiredArgs,))
+    if min(options.episodes, options.max_steps) < 1 or options.fps <= 0:
+        raise ValueError("--episodes and --max-steps must be at least 1, --fps above 0.")
+    length = {"episodes": options.episodes, "seed": options.seed, "max_steps": options.max_steps}
+    if options.policy in ("expert", "random") or not Path(options.policy).is_dir():
+        env, params = make(options.env)
+        recording = record_policy(env, params, options.policy, **length)
+    else:
+        from jaxrl_seq.run.config import load
+        from jaxrl_seq.run.play import record_run
+
+        folder = Path(options.policy)
+        env, params, recording = record_run(load(folder), folder, options.env, **length)
+    if options.ascii:
+        return _play_text(text_frames(env, params, recording), options.fps)
+    policy = Path(options.policy).name
+    path = Path(options.out or f"{env.name}-{policy}.gif")
+    print(write_clips(path, f"{options.env}, {policy}", draw(env, params, recording), options.fps))
+    return 0
+
+
+def _play_text(frames: list[str], fps: float) -> int:
+    """In a terminal one frame after the other in place; into a file or a pipe all below each other."""
+    animated = sys.stdout.isatty()
+    for frame in frames:
+        print(("\033[2J\033[H" if animated else "") + frame + ("" if animated else "\n"), flush=True)
+        if animated:
+            time.sleep(1 / fps)
+    return 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold an environment to the contract: every check, with what to mend."""
+
+    what: Annotated[Literal["env"], "positional"]
+    """What to check."""
+    spec: Annotated[str, "positional"]
+    """Environment id, or FILE.py:CLASS."""
+    episodes: int = 1024
+    """Episodes by each policy for what whole episodes show."""
+    checks: tuple[str, ...] = ()
+    """Only these."""
+
+
+def _check(words: list[str]) -> int:
+    import tyro
+
+    options = tyro.cli(Check, args=words, prog="jaxrl-seq check", config=(tyro.conf.PositionalRequiredArgs,))
+    if "jax" not in sys.modules and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        # several devices on a CPU, for the check that splits environments over them
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    from jaxrl_seq.envs import check_env, make
+
+    env, params = make(options.spec)
+    report = check_env(env, params, checks=options.checks or None, episodes=options.episodes, raise_on_failure=False)
+    print(report)
+    return 1 if report.failed else 0
+
+
+def _new_env(words: list[str]) -> int:
+    from jaxrl_seq.run.scaffold import new_env
+
+    if not 1 <= len(words) <= 2 or words[0].startswith("-"):
+        raise ValueError("Usage: jaxrl-seq new-env NAME [FOLDER]; NAME in lower case, such as my_corridor.")
+    env, test = new_env(words[0], Path(words[1] if len(words) == 2 else "."))
+    cls = "".join(part.capitalize() for part in words[0].split("_"))
+    print(
+        f"wrote {env} and {test}\n\n"
+        f"  jaxrl-seq check env {env}:{cls}\n"
+        f"  jaxrl-seq render {env}:{cls} --ascii\n"
+        f"  jaxrl-seq train ppo --env {env}:{cls} --model gru"
+    )
     return 0
 
 

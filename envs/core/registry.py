@@ -5,6 +5,7 @@
     make("tmaze,length=100,penalty=0.0")       options: static sizes or params, whichever has that name
     make("tmaze", length=100)                  the same from Python
     make("gymnax:MemoryChain-bsuite,memory_length=16")
+    make("my_env.py:MyEnv,size=7")              a class in a file of yours, registered or not
 
 Ids come from this library, from `register`, and from the entry-point group `jaxrl_seq.envs` of installed packages
 (entry name = id, value = an Env class or a factory). Nothing is imported before it is asked for.
@@ -26,6 +27,7 @@ import numpy as np
 from jaxrl_seq.envs.core.entry import Entry
 from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.envs.core.protocol import Env
+from jaxrl_seq.envs.core.user_file import load_class
 
 _FAMILIES = ("memory", "bandits", "gridworlds", "planning", "control")
 """Folders of this library's environments; the `ENTRIES` of each name its own, without importing them."""
@@ -34,14 +36,19 @@ _ENTRIES: dict[str, Entry] = {
     for family in _FAMILIES
     for name, entry in importlib.import_module(f"jaxrl_seq.envs.{family}").ENTRIES.items()
 }
-_ADAPTERS = {"gymnax": "jaxrl_seq.envs.adapters.gymnax:make_gymnax"}
+_ADAPTERS = {
+    "gymnax": "jaxrl_seq.envs.adapters.gymnax:make_gymnax",
+    "xland": "jaxrl_seq.envs.adapters.xland:make_xland",
+}
 
 
 def register(name: str, factory: Callable[..., Env], presets: dict[str, dict[str, Any]] | None = None) -> None:
-    """Make `make(name)` build `factory(**options)`. ValueError if the name is taken or not a plain word."""
+    """Make `make(name)` build `factory(**options)`. ValueError if the name is taken by another
+    factory, or is not a plain word."""
     if not name.replace("_", "").isalnum():
         raise ValueError(f"Environment id {name!r}: use letters, digits and underscores only.")
-    if name in _entries():
+    old = _entries().get(name)
+    if old is not None and _place(old.factory) != _place(factory):
         raise ValueError(f"Environment id {name!r} is taken; registered ids: {', '.join(sorted(_entries()))}.")
     _ENTRIES[name] = Entry(factory, presets or {})
 
@@ -59,6 +66,9 @@ def make(spec: str, **options: Any) -> tuple[Env, Any]:
     """
     head, *pairs = spec.split(",")
     options = dict(map(_parse_option, pairs)) | options
+    file, is_file, cls = head.rpartition(".py:")
+    if is_file:
+        return _build(cls, load_class(f"{file}.py", cls), options)
     if ":" in head:
         library, _, name = head.partition(":")
         factory = Entry(_ADAPTERS[known(library, _ADAPTERS, "environment library")]).load()
@@ -68,6 +78,11 @@ def make(spec: str, **options: Any) -> tuple[Env, Any]:
     if preset:
         options = entry.presets[known(preset, entry.presets, f"preset of {name}")] | options
     return _build(name, entry.load(), options)
+
+
+def _place(factory: Any) -> Any:
+    """Where a factory is defined: a module that is run again may register its own anew."""
+    return getattr(factory, "__module__", None), getattr(factory, "__qualname__", factory)
 
 
 def _build(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> tuple[Env, Any]:

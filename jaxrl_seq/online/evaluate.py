@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,28 +96,39 @@ def act(
     return Acting(env=vec, carry=carry), outcome
 
 
-def film(
-    env: VecEnv, agent: ActorCritic, params: PyTree, key: Array, env_params: PyTree, *, max_steps: int = 200
-) -> tuple[Array, Array]:
-    """Pictures of the first episode of every environment under the greedy policy.
+class Recording(NamedTuple):
+    """The first episode of every environment; what follows its end is not to be looked at."""
 
-    Returns (uint8 [T, B, height, width, 3], int32 [B] how many of them belong to the episode). The key is consumed.
-    """
+    states: PyTree  # [T + 1, B, ...], of the environments
+    rewards: Array  # float32 [T, B]
+    lengths: Array  # int32 [B], steps of the episode, at most T
+
+
+def record(
+    env: VecEnv,
+    agent: ActorCritic,
+    params: PyTree,
+    key: Array,
+    env_params: PyTree,
+    *,
+    max_steps: int = 200,
+    greedy: bool = True,
+) -> Recording:
+    """Every environment's states under a policy, from a reset on. The key is consumed."""
     steps = min(env.env.horizon, max_steps)
     reset_key, key = jax.random.split(key)
     still = VecEnv(env.env, env.num_envs, "none")
-    draw = jax.vmap(env.env.render, in_axes=(0, None))
 
-    def one_step(carry: tuple[Acting, Array], key: Array) -> tuple[tuple[Acting, Array], tuple[Array, Array]]:
+    def one_step(carry: tuple[Acting, Array], key: Array) -> tuple[tuple[Acting, Array], tuple[PyTree, Array, Array]]:
         acting, over = carry
-        frame = draw(acting.env.env, env_params)
-        acting, outcome = act(still, agent, params, acting, key, env_params, True)
-        return (acting, over | outcome.done), (frame, ~over)
+        before = acting.env.env
+        acting, outcome = act(still, agent, params, acting, key, env_params, greedy)
+        return (acting, over | outcome.done), (before, outcome.reward, ~over)
 
     start = (start_acting(still, agent, reset_key, env_params), jnp.zeros(env.num_envs, bool))
-    (acting, _), (frames, running) = jax.lax.scan(one_step, start, jax.random.split(key, steps))
-    frames = jnp.concatenate([frames, draw(acting.env.env, env_params)[None]])
-    return frames, jnp.sum(running, axis=0, dtype=jnp.int32) + 1
+    (acting, _), (states, rewards, running) = jax.lax.scan(one_step, start, jax.random.split(key, steps))
+    states = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), states, acting.env.env)
+    return Recording(states, rewards, jnp.sum(running, axis=0, dtype=jnp.int32))
 
 
 def _record(episodes: Episodes, outcome: Outcome, ended: Array) -> Episodes:

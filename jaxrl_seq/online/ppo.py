@@ -15,7 +15,7 @@ from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
 from jaxrl_seq.envs import VecEnv
 from jaxrl_seq.models import SequenceModel
-from jaxrl_seq.online.evaluate import Episodes, evaluate, film
+from jaxrl_seq.online.evaluate import Episodes, Recording, evaluate, record
 from jaxrl_seq.online.losses import approximate_kl, clipped_surrogate, clipped_value_loss
 from jaxrl_seq.online.returns import generalized_advantage, next_values
 from jaxrl_seq.online.rollout import Acting, Trajectory, rollout, start_acting
@@ -208,12 +208,12 @@ class PPO:
         params = self._env_params(hyper)
         return evaluate(self._eval_env, self.agent, state.params, key, params, episodes=episodes, greedy=greedy)
 
-    def film(
+    def record(
         self, state: PPOState, hyper: PPOHyper, key: Array, *, num_envs: int = 4, max_steps: int = 200
-    ) -> tuple[Array, Array]:
-        """Pictures of one greedy episode in `num_envs` environments; see `online.film`. The key is consumed."""
+    ) -> Recording:
+        """One greedy episode in `num_envs` environments; see `online.record`. The key is consumed."""
         env = VecEnv(self.env.env, num_envs, "none")
-        return film(env, self.agent, state.params, key, self._env_params(hyper), max_steps=max_steps)
+        return record(env, self.agent, state.params, key, self._env_params(hyper), max_steps=max_steps)
 
     @property
     def _eval_env(self) -> VecEnv:

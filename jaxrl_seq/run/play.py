@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxrl_seq.envs import make
+from jaxrl_seq.online import Recording
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.config import TrainPPO
-from jaxrl_seq.run.lanes import Lanes
+from jaxrl_seq.run.lanes import Lanes, lane
 from jaxrl_seq.run.metrics import evaluation_interval, evaluation_metrics
 from jaxrl_seq.run.programs import evaluation_keys
 
@@ -20,15 +23,9 @@ def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) 
 
     The interval is a bootstrap over seeds, or over episodes where the run has one seed.
     """
-    learner, hyper = config.build()
-    lanes = Lanes(learner, config.run.num_seeds)
-    keys = jax.random.split(jax.random.key(seed), lanes.num)
-    single = lanes.num == 1
-    target = jax.eval_shape(learner.init, keys[0], hyper) if single else jax.eval_shape(lanes.init, keys, hyper)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        state = checkpoints.restore(target).state
-    many: Any = learner if single else lanes
-    keys = evaluation_keys(keys[0] if single else keys, 0)
+    _, hyper = config.build()
+    many, keys, state = _restore(config, folder, seed)
+    keys = evaluation_keys(keys, 0)
     results = {}
     for name, greedy in (("greedy", True), ("sampled", False)):
 
@@ -37,6 +34,39 @@ def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) 
 
         results[name] = _figures(jax.device_get(jax.jit(play)(state, keys)))
     return results
+
+
+def record_run(
+    config: TrainPPO[Any], folder: Path, env_spec: str | None, episodes: int, seed: int = 0, max_steps: int = 200
+) -> tuple[Any, Any, Recording]:
+    """(environment, its params, greedy episodes of the last good checkpoint's first lane in it).
+
+    env_spec: another environment for the agent, of the same observations and actions; None: the one it learnt in.
+    """
+    _, _, state = _restore(config, folder, seed)
+    state = lane(state, 0) if config.run.num_seeds > 1 else state
+    learner, hyper = dataclasses.replace(config, env=env_spec or config.env, reset_policy="auto").build()
+    key = jax.random.key(seed)
+    spaces = [(e.observation_space(), e.action_space()) for e in (learner.env.env, make(config.env)[0])]
+    if spaces[0] != spaces[1]:
+        raise ValueError(f"{folder} learnt with spaces {spaces[1]}, but {env_spec} has {spaces[0]}.")
+
+    def play(state: Any, key: Any) -> Recording:
+        return learner.record(state, hyper, key, num_envs=episodes, max_steps=max_steps)
+
+    return learner.env.env, hyper.env_params, jax.device_get(jax.jit(play)(state, key))
+
+
+def _restore(config: TrainPPO[Any], folder: Path, seed: int) -> tuple[Any, Any, Any]:
+    """(the learner, or its lanes; a key of `seed` for each; the state of the last good checkpoint)."""
+    learner, hyper = config.build()
+    lanes = Lanes(learner, config.run.num_seeds)
+    keys = jax.random.split(jax.random.key(seed), lanes.num)
+    single = lanes.num == 1
+    target = jax.eval_shape(learner.init, keys[0], hyper) if single else jax.eval_shape(lanes.init, keys, hyper)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        state = checkpoints.restore(target).state
+    return (learner, keys[0], state) if single else (lanes, keys, state)
 
 
 def _figures(episodes: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from jaxrl_seq.run.lanes import lane
 from jaxrl_seq.run.loop import Run
@@ -30,20 +29,20 @@ def publish(run: Run) -> Path:
 
 def film_run(run: Run, num_envs: int = 4) -> Path | None:
     """One greedy episode in `num_envs` environments as a GIF; the first lane's agent if several seeds ran."""
+    from jaxrl_seq.run.render import draw
     from jaxrl_seq.run.video import grid, write_gif
 
     assert run.folder is not None
     learner = run.learner
-    if not hasattr(learner, "film") or not learner.env.env.has("render"):
+    if not hasattr(learner, "record") or not learner.env.env.has("render"):
         return None
     state = lane(run.state, 0) if run.summary["seeds"] > 1 else run.state
     key = jax.random.key(0xF11)
 
     def play(state, hyper, key):
-        return learner.film(state, hyper, key, num_envs=num_envs)
+        return learner.record(state, hyper, key, num_envs=num_envs)
 
-    frames, lengths = jax.device_get(jax.jit(play)(state, run.hyper, key))
-    clips = [np.asarray(frames[: lengths[i], i]) for i in range(num_envs)]
+    clips = [clip.frames for clip in draw(learner.env.env, run.hyper.env_params, jax.jit(play)(state, run.hyper, key))]
     path = run.folder / "videos" / "final.gif"
     path.parent.mkdir(exist_ok=True)
     write_gif(path, grid(clips), fps=15, scale=2)

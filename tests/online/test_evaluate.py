@@ -9,7 +9,7 @@ from probes import Ledger, Torque
 
 from jaxrl_seq.envs import VecEnv
 from jaxrl_seq.models import make_model
-from jaxrl_seq.online import Episodes, evaluate, film, make_ppo
+from jaxrl_seq.online import Episodes, evaluate, make_ppo, record
 
 B, E = 32, 4
 
@@ -139,18 +139,24 @@ def test_success_is_absent_where_the_environment_does_not_report_it(random_param
     assert np.all(got.lengths == 4) and np.all(got.finished)
 
 
-def test_pictures_are_of_the_first_episode(agent_and_params):
-    """uint8 [T+1, B, height, width, 3] and how many frames belong to the episode: its steps and the last picture."""
+def test_a_recording_is_of_the_first_episode(agent_and_params):
+    """Pictures of its states, [T+1, B, height, width, 3], and how many steps belong to the episode."""
     agent, params = agent_and_params
     env, env_params = VecEnv(Ledger(), 16, "select"), Ledger().default_params()
-    play = quick(lambda p, steps: film(env, agent, p, jax.random.key(0), env_params, max_steps=steps), static_argnums=1)
+    draw = jax.vmap(jax.vmap(env.env.render, in_axes=(0, None)), in_axes=(0, None))
+
+    def pictures(params, steps):
+        recording = record(env, agent, params, jax.random.key(0), env_params, max_steps=steps)
+        return draw(recording.states, env_params), recording.lengths
+
+    play = quick(pictures, static_argnums=1)
     frames, count = play(params, 200)
     assert frames.shape == (7, 16, 2, 2, 3) and frames.dtype == jnp.uint8 and count.dtype == jnp.int32
     secret = np.asarray(frames[0, :, 0, 0, 0])
-    np.testing.assert_array_equal(count, secret + 2 + 1)
+    np.testing.assert_array_equal(count, secret + 2)
     for b in range(16):
-        for t in range(int(count[b])):
+        for t in range(int(count[b]) + 1):
             np.testing.assert_array_equal(frames[t, b], np.broadcast_to([secret[b], t, 0], (2, 2, 3)))
     frames, count = play(params, 3)
     assert frames.shape[0] == 4
-    np.testing.assert_array_equal(count, np.minimum(secret + 2, 3) + 1)
+    np.testing.assert_array_equal(count, np.minimum(secret + 2, 3))

@@ -51,6 +51,67 @@ def test_eval_prints_greedy_and_sampled(run, capsys):
     assert results["greedy"]["episodes"] == 8 and results["greedy"]["unfinished"] == 0.0
 
 
+def test_render_shows_a_scripted_policy_and_a_run(run, tmp_path, capsys):
+    assert main(["render", "tmaze,length=5", "--ascii", "--fps", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "step 6 of 6  reward 1  return 1" in out and out.count("step ") == 7
+    gif, page = tmp_path / "run.gif", tmp_path / "run.html"
+    assert main(["render", "tmaze,length=5", "--policy", str(run), "--out", str(gif)]) == 0
+    assert gif.read_bytes()[:4] == b"GIF8"
+    # an agent may be watched in a longer corridor than it learnt in
+    assert main(["render", "tmaze,length=9", "--policy", str(run), "--out", str(page), "--episodes", "2"]) == 0
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == 2 and "http" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("tmaze --policy best", "choose expert, random"),
+        ("gymnax:CartPole-v1 --policy expert", "no expert"),
+        ("tmaze,length=5 --out film.avi", ".gif or .html"),
+        ("tmaze --episodes 0", "at least 1"),
+    ],
+)
+def test_render_refuses_in_words(words, message, capsys):
+    assert main(["render", *words.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_render_refuses_an_agent_of_other_spaces(run, capsys):
+    assert main(["render", "cartpole", "--policy", str(run)]) == 2
+    assert "learnt with spaces" in capsys.readouterr().err
+
+
+def test_a_new_environment_passes_and_trains_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-env", "two_bells"]) == 0
+    assert "check env two_bells.py:TwoBells" in capsys.readouterr().out
+    assert main(["check", "env", "two_bells.py:TwoBells,delay=3", "--episodes", "256"]) == 0
+    assert "checks hold" in capsys.readouterr().out
+    mine = SHORT.replace("tmaze,length=5", "two_bells.py:TwoBells,delay=5")
+    assert main(["train", "ppo", *mine.split(), "--run-dir", "mine"]) == 0
+    assert main(["new-env", "two_bells"]) == 2
+    assert main(["new-env", "Two-Bells"]) == 2
+    assert main(["new-env", "tmaze"]) == 2
+    err = capsys.readouterr().err
+    assert "taken" in err or "exists already" in err
+
+
+def test_check_says_what_is_wrong(tmp_path, capsys):
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        "from jaxrl_seq.envs.memory.tmaze import TMaze\n\n\n"
+        "class Wrong(TMaze):\n    def reference(self):\n        return {'random': 5.0}\n"
+    )
+    assert main(["check", "env", f"{file}:Wrong,length=5", "--checks", "reference", "--episodes", "64"]) == 1
+    assert "reference" in capsys.readouterr().out
+    assert main(["check", "env", f"{file}:Wrongg"]) == 2
+    assert "Did you mean 'Wrong'" in capsys.readouterr().err
+    assert main(["check", "env", str(tmp_path / "none.py") + ":X"]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
 def test_resume_of_a_finished_run_changes_nothing(run, capsys):
     before = (run / "metrics.jsonl").read_bytes()
     assert main(["resume", str(run)]) == 0
