@@ -9,12 +9,15 @@ from jaxrl_seq.envs.core.registry import list_envs, make, register
 from jaxrl_seq.envs.core.spaces import Box, Discrete, MultiDiscrete, Space, Tree
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.core.vector import VecEnv
+from jaxrl_seq.envs.core.wrappers import PixelObs, RandomProjection
 
 __all__ = [
     "Box",
     "Discrete",
     "Env",
     "MultiDiscrete",
+    "PixelObs",
+    "RandomProjection",
     "Space",
     "TaskEnv",
     "TimeStep",

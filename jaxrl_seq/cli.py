@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -298,10 +299,12 @@ def _check(words: list[str]) -> int:
     import tyro
 
     options = tyro.cli(Check, args=words, prog="jaxrl-seq check", config=(tyro.conf.PositionalRequiredArgs,))
-    if "jax" not in sys.modules and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        # several devices on a CPU, for the check that splits environments over them
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    import jax
+
     from jaxrl_seq.envs import check_env, make
+
+    with contextlib.suppress(RuntimeError):  # if jax runs already, one check is skipped
+        jax.config.update("jax_num_cpu_devices", 8)  # for the check that splits environments over devices
 
     env, params = make(options.spec)
     report = check_env(env, params, checks=options.checks or None, episodes=options.episodes, raise_on_failure=False)

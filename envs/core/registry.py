@@ -5,6 +5,7 @@
     make("tmaze,length=100,penalty=0.0")       options: static sizes or params, whichever has that name
     make("tmaze", length=100)                  the same from Python
     make("gymnax:MemoryChain-bsuite,memory_length=16")
+    make("pixels:tmaze,length=10")              seen as pictures
     make("my_env.py:MyEnv,size=7")              a class in a file of yours, registered or not
 
 Ids come from this library, from `register`, and from the entry-point group `jaxrl_seq.envs` of installed packages
@@ -36,9 +37,9 @@ _ENTRIES: dict[str, Entry] = {
     for family in _FAMILIES
     for name, entry in importlib.import_module(f"jaxrl_seq.envs.{family}").ENTRIES.items()
 }
-_ADAPTERS = {
-    "gymnax": "jaxrl_seq.envs.adapters.gymnax:make_gymnax",
-    "xland": "jaxrl_seq.envs.adapters.xland:make_xland",
+_ADAPTERS = {"pixels": "jaxrl_seq.envs.core.wrappers:make_pixels"} | {
+    library: f"jaxrl_seq.envs.adapters.{library}:make_{library}"
+    for library in ("brax", "craftax", "gymnax", "jumanji", "navix", "pgx", "xland")
 }
 
 

@@ -13,6 +13,7 @@ from jaxrl_seq.agents.distributions import Policy, parameter_dim
 from jaxrl_seq.agents.encoders import InputEncoder
 from jaxrl_seq.envs import Box, Env, Space
 from jaxrl_seq.envs.core.vector import Inputs
+from jaxrl_seq.envs.core.wrappers import Picture
 from jaxrl_seq.models import SequenceModel
 from jaxrl_seq.types import Array, PyTree
 
@@ -104,6 +105,8 @@ def example_inputs(env: Env, batch_shape: tuple[int, ...]) -> Any:
     """Zero inputs of the right shapes, for initialising parameters."""
 
     def zeros(space: Space) -> Any:
+        if isinstance(space, Picture):
+            return space.zeros(batch_shape)
         spaces = getattr(space, "spaces", None)
         if spaces is not None:
             return {key: zeros(sub) for key, sub in spaces.items()}

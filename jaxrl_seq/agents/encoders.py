@@ -12,6 +12,7 @@ import numpy as np
 from jaxrl_seq.agents.distributions import to_unit
 from jaxrl_seq.envs import Box, Discrete, MultiDiscrete, Space, Tree
 from jaxrl_seq.envs.core.vector import Inputs
+from jaxrl_seq.envs.core.wrappers import Picture
 from jaxrl_seq.types import Array
 
 
@@ -38,13 +39,15 @@ class ConvEncoder(nn.Module):
 
 
 class ObservationEncoder(nn.Module):
-    """Members of any space [..., *shape] to a flat vector: one-hot, flattened, convolved, or a tree of these."""
+    """Members of any space [..., *shape] to a flat vector: one-hot, flattened, drawn, convolved, or a tree of these."""
 
     space: Space
 
     @nn.compact
     def __call__(self, obs: Any) -> Array:
         space = self.space
+        if isinstance(space, Picture):
+            return ConvEncoder(space.drawn)(space.draw(obs))
         if isinstance(space, Tree):
             parts = [ObservationEncoder(sub, name=key)(obs[key]) for key, sub in space.spaces.items()]
             return jnp.concatenate(parts, axis=-1)
