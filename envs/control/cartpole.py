@@ -184,6 +184,34 @@ class PositionOnlyCartPole(CartPole):
 
 
 @dataclass(frozen=True)
+class VelocityOnlyCartPole(CartPole):
+    """Cart-pole that shows only velocities, float32 [2]: (x_dot, theta_dot); every step pays 1 / limit (POPGym).
+
+    The reset shows the velocities too, where POPGym's own shows the positions.
+    """
+
+    limit: int = 200
+
+    name: ClassVar[str] = "velocity_only_cartpole"
+    paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
+
+    @property
+    def step_reward(self) -> float:
+        return 1.0 / self.limit
+
+    def _obs(self, key: Array, state: CartPoleState, params: CartPoleParams) -> Array:
+        del key, params
+        return jnp.stack([state.x_dot, state.theta_dot])
+
+    def observation_space(self) -> Box:
+        return Box(-math.inf, math.inf, (2,))
+
+    def reference(self) -> dict[str, float]:
+        """As for CartPole; the best policy without memory is not known, so `reactive` is left out."""
+        return self._random_return() | {"expert": 1.0}
+
+
+@dataclass(frozen=True)
 class NoisyPositionOnlyCartPole(PositionOnlyCartPole):
     """PositionOnlyCartPole with independent Gaussian noise on both positions, then clipped to the box (POPGym)."""
 

@@ -44,6 +44,11 @@ class PendulumParams:
     dt: Array  # seconds a step
 
 
+@struct.dataclass
+class NoisyPendulumParams(PendulumParams):
+    noise: Array  # standard deviation added to each observed number
+
+
 @dataclass(frozen=True)
 class Pendulum(Env[PendulumState, PendulumParams]):
     """Swing the rod up and hold it there with a torque of at most 2 N m: gymnasium's Pendulum-v1.
@@ -75,14 +80,14 @@ class Pendulum(Env[PendulumState, PendulumParams]):
 
     def reset(self, key: Array, params: PendulumParams) -> tuple[PendulumState, TimeStep]:
         """The angle is uniform on the circle, the speed in +-1."""
-        theta, speed = jax.random.uniform(key, (2,), jnp.float32, -1.0, 1.0)
+        start_key, obs_key = jax.random.split(key)
+        theta, speed = jax.random.uniform(start_key, (2,), jnp.float32, -1.0, 1.0)
         state = PendulumState(theta=theta * math.pi, speed=speed, t=jnp.int32(0))
-        return state, opening(self._obs(state))
+        return state, opening(self._obs(obs_key, state, params))
 
     def step(
         self, key: Array, state: PendulumState, action: Array, params: PendulumParams
     ) -> tuple[PendulumState, TimeStep]:
-        del key
         torque = jnp.clip(action[0], -MAX_TORQUE, MAX_TORQUE)
         cost = state.theta**2 + 0.1 * state.speed**2 + 0.001 * torque**2
         lift, push = _accelerations(params)
@@ -90,12 +95,14 @@ class Pendulum(Env[PendulumState, PendulumParams]):
         speed = jnp.clip(speed, -MAX_SPEED, MAX_SPEED)
         theta = _wrap(state.theta + params.dt * speed)
         state = PendulumState(theta=theta, speed=speed, t=state.t + 1)
-        return state, transition(self._obs(state), self._reward(-cost), truncated=state.t >= self.limit)
+        late = state.t >= self.limit
+        return state, transition(self._obs(key, state, params), self._reward(-cost), truncated=late)
 
     def _reward(self, reward: Array) -> Array:
         return reward
 
-    def _obs(self, state: PendulumState) -> Array:
+    def _obs(self, key: Array, state: PendulumState, params: PendulumParams) -> Array:
+        del key, params
         return jnp.stack([jnp.cos(state.theta), jnp.sin(state.theta), state.speed])
 
     def observation_space(self) -> Box:
@@ -159,11 +166,27 @@ class PositionOnlyPendulum(Pendulum):
     def _return(self, cost: float) -> float:
         return 1 - 2 * cost / _WORST_COST / self.limit
 
-    def _obs(self, state: PendulumState) -> Array:
+    def _obs(self, key: Array, state: PendulumState, params: PendulumParams) -> Array:
+        del key, params
         return jnp.stack([jnp.cos(state.theta), jnp.sin(state.theta)])
 
     def observation_space(self) -> Box:
         return Box(-1.0, 1.0, (2,))
+
+
+@dataclass(frozen=True)
+class NoisyPositionOnlyPendulum(PositionOnlyPendulum):
+    """PositionOnlyPendulum with independent Gaussian noise on both numbers, then clipped to +-1 (POPGym)."""
+
+    name: ClassVar[str] = "noisy_position_only_pendulum"
+
+    def default_params(self) -> NoisyPendulumParams:
+        return NoisyPendulumParams(**vars(super().default_params()), noise=jnp.float32(0.1))
+
+    def _obs(self, key: Array, state: PendulumState, params: PendulumParams) -> Array:
+        assert isinstance(params, NoisyPendulumParams)  # what default_params makes; for the type checker
+        position = jnp.stack([jnp.cos(state.theta), jnp.sin(state.theta)])
+        return jnp.clip(position + params.noise * jax.random.normal(key, (2,), jnp.float32), -1.0, 1.0)
 
 
 def _accelerations(params: PendulumParams) -> tuple[Array, Array]:
