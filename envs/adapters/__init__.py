@@ -1,1 +1,2 @@
-"""Environments of other libraries, one file a library, imported only when asked for."""
+"""Environments of other libraries (`<library>.py`) and ours for other libraries (`to_<library>.py`), one file each,
+imported only when asked for."""

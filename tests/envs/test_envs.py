@@ -1,168 +1,79 @@
-"""Every registered environment, with every preset, keeps the contract of `Env` and its own reference
-returns."""
+"""Every registered environment, with every preset, keeps the contract of `Env` and earns its own reference returns."""
 
-from typing import Any
+from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from env_rollouts import assert_same, measured, plain_trajectory, primitives, trajectory
-from jax.experimental import checkify
 
-from jaxrl_seq.envs import list_envs, make
-from jaxrl_seq.envs.core.checking import check_structure
+from jaxrl_seq.envs import check_env, list_envs, make
 
 NAMES = sorted(list_envs())
-SPECS = NAMES + [f"{name}-{preset}" for name, presets in list_envs().items() for preset in presets]
-# Whole episodes of the presets that are not the default again, and of a few lengths of the T-maze.
-AS_DEFAULT = {"tmaze-50"} | {f"{n}-easy" for n in NAMES}
-PLAYED = [s for s in SPECS if s not in AS_DEFAULT | {"tmaze-20", "tmaze-100", "tmaze-500"}]
+PRESETS = [f"{name}-{preset}" for name, presets in list_envs().items() for preset in presets]
+LONG = {spec for spec in PRESETS if make(spec)[0].horizon > 5000}
+# Whole contracts of one environment of each kind here; the others' (ten seconds of compiling each) are slow tests.
+SAMPLE = {
+    "acrobot",
+    "battleship",
+    "bernoulli_bandit",
+    "cartpole",
+    "cliff_walk",
+    "darkroom",
+    "graph_walk",
+    "mystery_path",
+    "point_maze",
+    "repeat_previous",
+    "safe_grid",
+    "tabular_mdp",
+    "tmaze",
+}
+TRACED = ["structure", "flags", "x64", "host_calls", "hashing", "key_reuse", "actions"]
+PLAYED = ["structure", "observations", "ends", "after_end", "reference"]
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_structure(spec: str):
+@pytest.fixture(autouse=True)
+def quick_compiles():
+    """Dozens of environments are compiled once each and run for a moment."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def slow_unless(condition: bool) -> tuple[pytest.MarkDecorator, ...]:
+    return () if condition else (pytest.mark.slow,)
+
+
+@pytest.mark.parametrize("spec", NAMES + PRESETS)
+def test_ids_and_presets(spec: str):
     env, params = make(spec)
-    check_structure(env, params)
-    key = jax.random.key(0)
-    opened = jax.eval_shape(env.reset, key, params)
-    stepped = jax.eval_shape(env.step, key, opened[0], jax.eval_shape(env.action_space().sample, key), params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path((opened, stepped, params)):
-        # Only strong dtypes: a weak one (from a Python number) would compile every caller twice.
-        assert not getattr(leaf, "weak_type", False), jax.tree_util.keystr(path)
-    assert opened[1].reward.dtype == jnp.float32
     assert make(spec)[0] == env and hash(make(spec)[0]) == hash(env)
     assert env.name == spec.split("-")[0] and env.paper
-
-
-@pytest.mark.parametrize("spec", PLAYED)
-def test_episodes_stay_in_their_spaces_and_end_as_declared(spec: str):
-    env, by_policy = measured(spec)
-    for episodes in by_policy.values():
-        assert episodes.legal.all()
-        assert (episodes.terminated ^ episodes.truncated).all(), "every episode ends within the horizon"
-        if env.fixed_length:
-            assert (episodes.lengths == env.horizon).all()
-        if env.time_limit == "terminal":
-            assert not episodes.truncated.any()
-        else:
-            assert (episodes.lengths[episodes.truncated] == env.horizon).all()
-
-
-@pytest.mark.parametrize("spec", PLAYED)
-def test_reference_returns(spec: str):
-    env, by_policy = measured(spec)
+    assert all(env.has(part) for part in ("expert", "reference", "render", "ascii"))
     reference = env.reference()
-    for policy, episodes in by_policy.items():
-        error = float(episodes.returns.std()) / len(episodes.returns) ** 0.5
-        assert episodes.returns.mean() == pytest.approx(reference[policy], abs=4 * error + 1e-4), policy
-    assert reference["expert"] > reference["random"]
-    if "reactive" in reference:
-        assert reference["expert"] >= reference["reactive"] >= reference["random"]
-
-
-@pytest.mark.parametrize("spec", ["tmaze", "tmaze-active", "associative_recall"])
-def test_success_is_the_experts(spec: str):
-    _, by_policy = measured(spec)
-    assert by_policy["expert"].success.all() and not by_policy["random"].success.all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_determinism(name: str):
-    env, params = make(name)
-    assert_same(trajectory(env, params, jax.random.key(1), 12), trajectory(env, params, jax.random.key(1), 12))
-    other = trajectory(env, params, jax.random.key(2), 12)
-    assert any(
-        (x != y).any()
-        for x, y in zip(
-            jax.tree.leaves(other),
-            jax.tree.leaves(trajectory(env, params, jax.random.key(1), 12)),
-            strict=True,
-        )
+    assert "expert" in reference or env.horizon > 5000
+    assert reference.get("random", 0.0) < reference.get("expert", 1.0)
+    made = jax.eval_shape(env.reset, jax.random.key(0), params)
+    jax.eval_shape(
+        env.step, jax.random.key(0), made[0], jax.eval_shape(env.action_space().sample, jax.random.key(0)), params
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_can_be_vmapped_and_matters(name: str):
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in SAMPLE])
+def test_what_tracing_shows(name: str):
+    check_env(*make(name), checks=TRACED)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=slow_unless(n in SAMPLE)) for n in NAMES])
+def test_contract(name: str):
     env, params = make(name)
-    leaves, structure = jax.tree.flatten(params)
-    if not leaves:
-        pytest.skip("no parameters")
-    # Row 0 is the default, row i + 1 has leaf i halved.
-    rows = [[leaf * (0.5 if i == row - 1 else 1.0) for i, leaf in enumerate(leaves)] for row in range(len(leaves) + 1)]
-    swept = structure.unflatten([jnp.stack(column) for column in zip(*rows, strict=True)])
-    key, steps = jax.random.key(3), 12
-    together = jax.vmap(trajectory, in_axes=(None, 0, None, None))(env, swept, key, steps)
-    for row, values in enumerate(rows):
-        alone = trajectory(env, structure.unflatten(values), key, steps)
-        assert_same(jax.tree.map(lambda x, row=row: x[row], together), alone, atol=1e-4, rtol=1e-4)
-    for row in range(1, len(rows)):
-        assert any((x[0] != x[row]).any() for x in jax.tree.leaves(together)), f"leaf {row - 1} changes nothing"
+    report = check_env(env, params)
+    left_out = {result.check for result in report.results if result.status != "ok"}
+    assert left_out <= {"sharding"} | ({"tasks"} if not env.has("sample_task") else set()), str(report)
 
 
-@pytest.mark.parametrize("name", ["tmaze", "repeat_previous", "noisy_position_only_cartpole", "pendulum"])
-def test_compiled_and_plain_python_agree(name: str):
-    env, params = make(name)
-    action = env.action_space().sample(jax.random.key(4))
-
-    def two(key: Any) -> Any:
-        state, opened = env.reset(key, params)
-        return opened, env.step(key, state, action, params)
-
-    with jax.disable_jit():
-        plain = two(jax.random.key(5))
-    assert_same(jax.jit(two)(jax.random.key(5)), plain, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_callbacks_and_no_data_dependent_loops(name: str):
-    env, params = make(name)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state, action = jax.eval_shape(env.reset, key, params)[0], jax.eval_shape(env.action_space().sample, key)
-    for program in (
-        jax.make_jaxpr(env.reset)(key, params),
-        jax.make_jaxpr(env.step)(key, state, action, params),
-        jax.make_jaxpr(env.expert)(key, state, params),
-    ):
-        used = set(primitives(program.jaxpr))
-        assert used and not {p for p in used if "callback" in p or p in ("infeed", "outfeed", "while")}
-
-
-@pytest.mark.parametrize("name", ["tmaze", "repeat_previous", "associative_recall"])
-def test_no_index_is_out_of_bounds(name: str):
-    """Over whole episodes, their last step included, and experts' actions too."""
-    env, params = make(name)
-
-    def episode(key: Any) -> Any:
-        state, timestep = plain_trajectory(env, params, key, env.horizon)
-        return timestep, jax.vmap(env.expert, in_axes=(None, 0, None))(key, state, params)
-
-    error, _ = jax.jit(checkify.checkify(episode, errors=checkify.index_checks))(jax.random.key(5))
-    error.throw()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_key_is_used_twice(name: str):
-    env, params = make(name)
-    action = env.action_space().sample(jax.random.key(7))
-
-    def two(reset_key: Any, step_key: Any) -> Any:
-        return env.step(step_key, env.reset(reset_key, params)[0], action, params)
-
-    with jax.debug_key_reuse(True):
-        jax.block_until_ready(jax.jit(two)(jax.random.key(6), jax.random.key(8)))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_pictures(name: str):
-    env, params = make(name)
-    states, _ = trajectory(env, params, jax.random.key(9), 12)
-    pictures = np.asarray(jax.jit(jax.vmap(env.render, in_axes=(0, None)))(states, params))
-    assert pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
-    assert (pictures[0] != pictures[-1]).any()
-    assert (pictures.reshape(13, -1).std(axis=1) > 0).all(), "no picture is blank"
-    texts = [env.ascii(jax.tree.map(lambda x, i=i: x[i], states), params) for i in (0, 12)]
-    assert all(isinstance(t, str) and t.strip() for t in texts) and texts[0] != texts[1]
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [spec for spec in PRESETS if spec not in LONG])
+def test_presets_earn_their_references(spec: str):
+    check_env(*make(spec), checks=PLAYED)
 
 
 @pytest.mark.parametrize(
