@@ -3,4 +3,9 @@
 from jaxrl_seq.envs.core.entry import Entry
 
 _HERE = "jaxrl_seq.envs.planning"
-ENTRIES: dict[str, Entry] = {}
+ENTRIES: dict[str, Entry] = {
+    "graph_walk": Entry(
+        f"{_HERE}.graph_walk:GraphWalk",
+        {"goals": {"vary_goal": True}, "50": {"nodes": 50, "density": 0.02, "limit": 20}},
+    ),
+}
