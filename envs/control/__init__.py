@@ -4,6 +4,7 @@ from jaxrl_seq.envs.core.entry import Entry
 
 _HERE = "jaxrl_seq.envs.control"
 ENTRIES = {
+    "point_robot": Entry(f"{_HERE}.point_robot:PointRobot", {"dense": {"sparse": False}}),
     "cartpole": Entry(f"{_HERE}.cartpole:CartPole"),
     "position_only_cartpole": Entry(
         f"{_HERE}.cartpole:PositionOnlyCartPole",
