@@ -6,6 +6,8 @@ Public names are imported when first used, so that `import jaxrl_seq` costs what
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from jaxrl_seq.run.publish import publish
 
 __version__ = "0.1.0"
+
+_SCHEDULER = "xla_cpu_enable_concurrency_optimized_scheduler"
+if importlib.metadata.version("jaxlib").startswith("0.10.") and _SCHEDULER not in os.environ.get("XLA_FLAGS", ""):
+    # With this scheduler jaxlib 0.10 can hang for good on a CPU: vmapped training of an LSTM did so every time.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_SCHEDULER}=false".strip()
 
 _HOME = {
     "ActorCritic": "jaxrl_seq.agents",

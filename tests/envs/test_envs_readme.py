@@ -1,4 +1,4 @@
-"""What envs/README.md shows runs: its Python, and its walk from nothing to a trained agent. The gallery is up to date."""
+"""What envs/README.md shows runs: its Python, and its walk to a trained agent. The gallery is up to date."""
 
 import re
 import shlex
