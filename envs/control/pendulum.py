@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_seq.envs.control.mechanics import wrap
 from jaxrl_seq.envs.core import rendering as draw
 from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box
@@ -93,7 +94,7 @@ class Pendulum(Env[PendulumState, PendulumParams]):
         lift, push = _accelerations(params)
         speed = state.speed + params.dt * (lift * jnp.sin(state.theta) + push * torque)
         speed = jnp.clip(speed, -MAX_SPEED, MAX_SPEED)
-        theta = _wrap(state.theta + params.dt * speed)
+        theta = wrap(state.theta + params.dt * speed)
         state = PendulumState(theta=theta, speed=speed, t=state.t + 1)
         late = state.t >= self.limit
         return state, transition(self._obs(key, state, params), self._reward(-cost), truncated=late)
@@ -192,8 +193,3 @@ class NoisyPositionOnlyPendulum(PositionOnlyPendulum):
 def _accelerations(params: PendulumParams) -> tuple[Array, Array]:
     """(gravity's largest angular acceleration, that of a unit torque) of a thin rod hinged at its end."""
     return 3 * params.gravity / (2 * params.length), 3 / (params.mass * params.length**2)
-
-
-def _wrap(theta: Array) -> Array:
-    """The same angle in [-pi, pi]."""
-    return jnp.mod(theta + math.pi, 2 * math.pi) - math.pi

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
-from jaxrl_seq.envs.memory.cards import CARDS, SUIT_LETTERS, SUITS, check_decks, shuffled, suit_game
+from jaxrl_seq.envs.memory.cards import SUIT_LETTERS, SUITS, CardGame, shuffled, suit_game
 
 Array = jax.Array
 
@@ -25,7 +24,7 @@ class AutoencodeState:
 
 
 @dataclass(frozen=True)
-class Autoencode(Env[AutoencodeState, tuple[()]]):
+class Autoencode(CardGame[AutoencodeState]):
     """See N = 52 * decks suits, one a step, then name them in reverse order (POPGym, Morad et al. 2023).
 
     Observation float32 [6]: (watch flag, play flag, suit on show one-hot). The play flag is set together with the last
@@ -34,25 +33,12 @@ class Autoencode(Env[AutoencodeState, tuple[()]]):
     exactly 1. `info` is empty. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
-
     name: ClassVar[str] = "autoencode"
     paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
-
-    def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
-
-    @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
 
     @property
     def horizon(self) -> int:
         return 2 * self.num_cards - 1
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[AutoencodeState, TimeStep]:
         state = AutoencodeState(suits=shuffled(key, self.decks, SUITS), t=jnp.int32(0))

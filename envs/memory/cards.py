@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_seq.envs.core import rendering as draw
+from jaxrl_seq.envs.core.protocol import Env, State
 
 Array = jax.Array
 
@@ -33,10 +36,27 @@ def shuffled(key: Array, decks: int, kinds: int) -> Array:
     return (jnp.sort((numbers & ~jnp.uint32(15)) | kind) & 15).astype(jnp.int8)
 
 
-def check_decks(name: str, decks: int) -> None:
-    """ValueError unless there is a card to deal."""
-    if decks < 1:
-        raise ValueError(f"{name}: decks must be at least 1, got {decks}.")
+@dataclass(frozen=True)
+class CardGame(Env[State, tuple[()]]):
+    """A game of N = 52 * decks cards, one dealt a step and the first at the reset: N - 1 steps. No params."""
+
+    decks: int = 1
+    """Decks of 52 cards shuffled together."""
+
+    def __post_init__(self) -> None:
+        if self.decks < 1:
+            raise ValueError(f"{self.name}: decks must be at least 1, got {self.decks}.")
+
+    @property
+    def num_cards(self) -> int:
+        return CARDS * self.decks
+
+    @property
+    def horizon(self) -> int:
+        return self.num_cards - 1
+
+    def default_params(self) -> tuple[()]:
+        return ()
 
 
 def kind_letters(kinds: int) -> str:

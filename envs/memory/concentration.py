@@ -14,11 +14,10 @@ import numpy as np
 from flax import struct
 
 from jaxrl_seq.envs.core import rendering as draw
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.memory import cards
-from jaxrl_seq.envs.memory.cards import CARDS, COLORS, RANKS, SUITS, check_decks, shuffled
+from jaxrl_seq.envs.memory.cards import COLORS, RANKS, SUITS, CardGame, shuffled
 
 Array = jax.Array
 
@@ -37,7 +36,7 @@ class ConcentrationState:
 
 
 @dataclass(frozen=True)
-class Concentration(Env[ConcentrationState, tuple[()]]):
+class Concentration(CardGame[ConcentrationState]):
     """Find the pairs among N = 52 * decks cards lying face down (POPGym, Morad et al. 2023).
 
     An action turns over the card at one of the N places. Two in a row are a turn: if they are of the same kind they
@@ -49,8 +48,6 @@ class Concentration(Env[ConcentrationState, tuple[()]]):
     `info["success"]`: all are matched. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
     kinds: int = COLORS
     """What must agree: 2 colours, 4 suits (with an even number of decks) or 13 ranks."""
 
@@ -59,7 +56,7 @@ class Concentration(Env[ConcentrationState, tuple[()]]):
     fixed_length: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
+        super().__post_init__()
         if self.kinds not in (COLORS, SUITS, RANKS) or self.num_cards // self.kinds % 2:
             raise ValueError(
                 "concentration: kinds must be 2 (colours), 13 (ranks), or 4 (suits) where decks is even, so that all "
@@ -67,15 +64,8 @@ class Concentration(Env[ConcentrationState, tuple[()]]):
             )
 
     @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
-
-    @property
     def horizon(self) -> int:
         return 2 * self.num_cards
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[ConcentrationState, TimeStep]:
         no = jnp.zeros((), bool)

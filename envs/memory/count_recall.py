@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.memory import cards
-from jaxrl_seq.envs.memory.cards import CARDS, COLORS, RANKS, SUITS, check_decks, shuffled
+from jaxrl_seq.envs.memory.cards import COLORS, RANKS, SUITS, CardGame, shuffled
 
 Array = jax.Array
 
@@ -28,7 +27,7 @@ class CountRecallState:
 
 
 @dataclass(frozen=True)
-class CountRecall(Env[CountRecallState, tuple[()]]):
+class CountRecall(CardGame[CountRecallState]):
     """Beside each card dealt a kind is asked for: how many of it were dealt so far? (POPGym, Morad et al. 2023).
 
     N = 52 * decks cards of K kinds are dealt, one a step, and as many queries from a second deck. Observation
@@ -37,8 +36,6 @@ class CountRecall(Env[CountRecallState, tuple[()]]):
     player earns exactly 1. `info` is empty. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
     kinds: int = COLORS
     """What tells cards apart: 2 colours, 4 suits or 13 ranks."""
 
@@ -46,25 +43,14 @@ class CountRecall(Env[CountRecallState, tuple[()]]):
     paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
 
     def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
+        super().__post_init__()
         if self.kinds not in (COLORS, SUITS, RANKS):
             raise ValueError(f"count_recall: kinds must be 2 (colours), 4 (suits) or 13 (ranks), got {self.kinds}.")
-
-    @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
 
     @property
     def copies(self) -> int:
         """Cards of each kind, the largest answer."""
         return self.num_cards // self.kinds
-
-    @property
-    def horizon(self) -> int:
-        return self.num_cards - 1
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[CountRecallState, TimeStep]:
         values_key, queries_key = jax.random.split(key)

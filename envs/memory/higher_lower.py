@@ -12,11 +12,10 @@ import numpy as np
 from flax import struct
 
 from jaxrl_seq.envs.core import rendering as draw
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.memory import cards
-from jaxrl_seq.envs.memory.cards import CARDS, RANK_LETTERS, RANKS, check_decks, shuffled
+from jaxrl_seq.envs.memory.cards import RANK_LETTERS, RANKS, CardGame, shuffled
 
 Array = jax.Array
 
@@ -30,7 +29,7 @@ class HigherLowerState:
 
 
 @dataclass(frozen=True)
-class HigherLower(Env[HigherLowerState, tuple[()]]):
+class HigherLower(CardGame[HigherLowerState]):
     """Say whether the next card's rank is higher (0) or lower (1), until N = 52 * decks cards are dealt (POPGym).
 
     Observation float32 [13]: the visible card's rank, one-hot, the ace being the lowest. A right guess pays 1 / N, a
@@ -38,25 +37,8 @@ class HigherLower(Env[HigherLowerState, tuple[()]]):
     what the rest is made of, and does better than by the visible rank alone. `info` is empty. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
-
     name: ClassVar[str] = "higher_lower"
     paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
-
-    def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
-
-    @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
-
-    @property
-    def horizon(self) -> int:
-        return self.num_cards - 1
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[HigherLowerState, TimeStep]:
         state = HigherLowerState(ranks=shuffled(key, self.decks, RANKS), t=jnp.int32(0))

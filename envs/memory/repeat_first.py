@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
-from jaxrl_seq.envs.memory.cards import CARDS, SUIT_LETTERS, SUITS, check_decks, shuffled, suit_game
+from jaxrl_seq.envs.memory.cards import SUIT_LETTERS, SUITS, CardGame, shuffled, suit_game
 
 Array = jax.Array
 
@@ -25,7 +24,7 @@ class RepeatFirstState:
 
 
 @dataclass(frozen=True)
-class RepeatFirst(Env[RepeatFirstState, tuple[()]]):
+class RepeatFirst(CardGame[RepeatFirstState]):
     """Name the first card's suit at every step, while N = 52 * decks cards are dealt (POPGym, Morad et al. 2023).
 
     Observation float32 [4]: the visible card's suit, one-hot; at the reset that is the first card. Actions: the four
@@ -33,25 +32,8 @@ class RepeatFirst(Env[RepeatFirstState, tuple[()]]):
     `info` is empty. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
-
     name: ClassVar[str] = "repeat_first"
     paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
-
-    def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
-
-    @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
-
-    @property
-    def horizon(self) -> int:
-        return self.num_cards - 1
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[RepeatFirstState, TimeStep]:
         state = RepeatFirstState(suits=shuffled(key, self.decks, SUITS), t=jnp.int32(0))

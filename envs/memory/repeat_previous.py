@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxrl_seq.envs.core.protocol import Env
 from jaxrl_seq.envs.core.spaces import Box, Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
-from jaxrl_seq.envs.memory.cards import CARDS, SUIT_LETTERS, SUITS, check_decks, shuffled, suit_game
+from jaxrl_seq.envs.memory.cards import SUIT_LETTERS, SUITS, CardGame, shuffled, suit_game
 
 Array = jax.Array
 
@@ -25,7 +24,7 @@ class RepeatPreviousState:
 
 
 @dataclass(frozen=True)
-class RepeatPrevious(Env[RepeatPreviousState, tuple[()]]):
+class RepeatPrevious(CardGame[RepeatPreviousState]):
     """Name the suit seen k - 1 cards ago, while N = 52 * decks cards are dealt one a step (POPGym, Morad et al. 2023).
 
     k counts the visible card, so k = 1 repeats it and k = 4 looks three cards back. Observation float32 [4]: the
@@ -33,8 +32,6 @@ class RepeatPrevious(Env[RepeatPreviousState, tuple[()]]):
     answer pays +-1 / (N - k), so that a perfect player earns exactly 1. Answers before that pay nothing. No params.
     """
 
-    decks: int = 1
-    """Decks of 52 cards shuffled together."""
     k: int = 4
     """How many cards must be remembered, the visible one included."""
 
@@ -42,20 +39,9 @@ class RepeatPrevious(Env[RepeatPreviousState, tuple[()]]):
     paper: ClassVar[str] = "Morad et al. 2023 (arXiv 2303.01859)"
 
     def __post_init__(self) -> None:
-        check_decks(self.name, self.decks)
+        super().__post_init__()
         if not 1 <= self.k < self.num_cards:
             raise ValueError(f"repeat_previous: k must be in 1 .. {self.num_cards - 1}, got {self.k}.")
-
-    @property
-    def num_cards(self) -> int:
-        return CARDS * self.decks
-
-    @property
-    def horizon(self) -> int:
-        return self.num_cards - 1
-
-    def default_params(self) -> tuple[()]:
-        return ()
 
     def reset(self, key: Array, params: tuple[()]) -> tuple[RepeatPreviousState, TimeStep]:
         state = RepeatPreviousState(suits=shuffled(key, self.decks, SUITS), t=jnp.int32(0))
