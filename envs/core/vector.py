@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl_seq.envs.core.batching import apply_if_any, where_rows
-from jaxrl_seq.envs.core.checking import check_structure
+from jaxrl_seq.envs.core.checking import check_actions, check_structure
 from jaxrl_seq.envs.core.protocol import Env, stacked_params
 from jaxrl_seq.envs.core.timestep import TimeStep
 
@@ -165,6 +165,7 @@ class VecEnv:
 
         Environment i steps with `split(key, B)[i]`; new episodes come from `split(fold_in(key, B), B)`.
         """
+        check_actions(self.env, self.num_envs, action)
         keys = jax.random.split(key, self.num_envs)
         axes = stacked_params(self.env, params, self.num_envs)
         env_state, timestep = jax.vmap(self.env.step, in_axes=(0, 0, 0, axes))(keys, state.env, action, params)

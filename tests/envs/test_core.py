@@ -31,6 +31,7 @@ from jaxrl_seq.envs import (
 from jaxrl_seq.envs.core import registry
 from jaxrl_seq.envs.core.checking import check_structure
 from jaxrl_seq.envs.core.vector import VecState, episode_sums
+from jaxrl_seq.envs.memory.tmaze import TMaze
 
 Array = jax.Array
 
@@ -156,8 +157,9 @@ def test_register(monkeypatch: pytest.MonkeyPatch):
     register("lottery", Lottery, {"long": {"limit": 50}})
     assert make("lottery-long")[0] == Lottery(limit=50)
     assert float(make("lottery", prize=2)[1].prize) == 2
+    register("lottery", Lottery)  # a module that is run again registers its own anew
     with pytest.raises(ValueError, match="taken"):
-        register("lottery", Lottery)
+        register("lottery", TMaze)
     with pytest.raises(ValueError, match="letters"):
         register("my-lottery", Lottery)
     register("made", lambda limit=7: Lottery(limit=limit))
@@ -258,6 +260,30 @@ def test_each_new_episode_is_an_independent_reset(policy: Any):
         if policy == "none":
             break  # past its end an episode is undefined
     assert policy == "none" or np.asarray(outcomes.done).sum() > num, "the test saw resets"
+
+
+@pytest.mark.parametrize(
+    ("spec", "actions", "message"),
+    [
+        ("tmaze", jnp.zeros(4, jnp.int32), r"\(4,\); expected \(3,\)"),
+        ("tmaze", jnp.zeros((3, 1), jnp.int32), r"\(3, 1\); expected \(3,\)"),
+        ("tmaze", jnp.zeros(3), "whole numbers"),
+        ("tmaze", jnp.array([0, 4, 1]), "action 4 of environment 1 is outside of Discrete"),
+        ("tmaze", jnp.array([0, 1, -1]), "action -1 of environment 2"),
+        ("pendulum", jnp.array([[0.0], [2.5], [1.0]]), "environment 1 is outside of Box"),
+        ("pendulum", jnp.array([[0.0], [jnp.nan], [1.0]]), "environment 1 is outside"),
+        ("pendulum", jnp.zeros(3), r"expected \(3, 1\)"),
+    ],
+)
+def test_actions_that_are_none_are_refused_in_words(spec: str, actions: Any, message: str):
+    env, params = make(spec)
+    venv = VecEnv(env, 3, "none")
+    state = venv.reset(jax.random.key(0), params)
+    with pytest.raises(ValueError, match=message):
+        venv.step(jax.random.key(1), state, actions, params)
+    if "expected" in message or "whole" in message:  # what types show is seen while tracing
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(venv.step, jax.random.key(1), state, actions, params)
 
 
 def test_auto_policy():
