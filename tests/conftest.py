@@ -29,6 +29,15 @@ def strict() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, or loads from a file of its own, is gone after it."""
+    from jaxrl_seq.envs.core import registry, user_file
+
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(user_file, "_MODULES", {})
+
+
 @pytest.fixture(scope="session")
 def small_model() -> Callable:
     """`small_model(name)`: any registered model with one layer of width 8, and a window of 4 where it has one."""

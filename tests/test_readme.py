@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from jaxrl_seq.cli import main
 from jaxrl_seq.run.config import parse_train
 from tests.readme_code import ROOT, run_blocks
 
@@ -41,8 +42,10 @@ def test_links_exist():
             assert (readme.parent / link).exists(), f"{readme.relative_to(ROOT)} links to {link}"
 
 
-def test_commands_parse():
+def test_commands_parse(tmp_path, monkeypatch):
     """Every `jaxrl-seq train ppo ...` line of the README is accepted by the command line."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-env", "two_bells"]) == 0
     lines = re.findall(r"jaxrl-seq train ppo (.*)", (ROOT / "README.md").read_text())
     assert len(lines) >= 3
     for line in lines:

@@ -91,7 +91,7 @@ class LinearBandit(Bandit[LinearParams]):
         return jax.random.normal(key, (self.dimension,), jnp.float32) / math.sqrt(self.dimension)
 
     def means(self, task: Array, params: LinearParams) -> Array:
-        return params.features @ task
+        return (params.features * task).sum(-1)
 
     def payout(self, key: Array, mean: Array, params: LinearParams) -> Array:
         return mean + params.noise * jax.random.normal(key, (), jnp.float32)

@@ -193,7 +193,9 @@ class DarkRoom(_Room):
             return {"random": float(random)} | expert
         if self.once:
             random = self._hit_chances(tasks)[:, -1, self.start].mean()
-            return {"random": float(random), "reactive": min(self.limit, self.cells) / self.cells} | expert
+            # a walk that steps on a new cell every time exists at least while some are left
+            blind = {"reactive": self.limit / self.cells} if self.limit < self.cells else {}
+            return {"random": float(random)} | blind | expert
         return {"random": self.limit / self.cells, "reactive": self.limit / self.cells} | expert
 
     def render(self, state: DarkRoomState, params: tuple[()]) -> Array:

@@ -51,7 +51,7 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
 
     The task is the MDP with its optimal actions, solved when it is drawn. Episodes open in state 0 and last `limit`
     steps, each of which pays its mean plus noise from N(0, 1). Observation float32 [states]: the state, one-hot.
-    Actions: `actions` of them.
+    Actions: `actions` of them. What is best depends on the steps left, which a policy has to count.
     """
 
     states: int = 10
@@ -88,7 +88,7 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
         """The task of given chances [N, A, N] and mean rewards [N, A], by backward induction."""
 
         def back(value: Array, _: None) -> tuple[Array, Array]:
-            q = means + chances @ value
+            q = means + jnp.matmul(chances, value, precision=jax.lax.Precision.HIGHEST)
             return q.max(-1), jnp.argmax(q, -1).astype(jnp.int8)
 
         value, best = jax.lax.scan(back, jnp.zeros(self.states, jnp.float32), length=self.limit, reverse=True)
