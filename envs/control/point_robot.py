@@ -110,8 +110,8 @@ class PointRobot(TaskEnv[PointRobotState, PointRobotParams]):
         return (away <= radius + 1e-5).sum(-1).astype(np_.float32) if self.sparse else -away.sum(-1)
 
     def reference(self) -> dict[str, float]:
-        """expert is exact, by the closed form over the half circle; random is that of the default size, see above. No figure of the
-        best policy without memory is known."""
+        """expert is exact, by the closed form over the half circle; random is that of the default size, see above. No
+        figure of the best policy without memory is known."""
         angle = (np.arange(20_000) + 0.5) * math.pi / 20_000
         best = self._best(np.stack([np.cos(angle), np.sin(angle)], -1), 0.2, np).mean()
         random = _RANDOM.get((self.sparse, self.limit))
