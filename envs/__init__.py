@@ -8,6 +8,7 @@ from jaxrl_seq.envs.core.protocol import Env, TaskEnv
 from jaxrl_seq.envs.core.registry import list_envs, make, register
 from jaxrl_seq.envs.core.spaces import Box, Discrete, MultiDiscrete, Space, Tree
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
+from jaxrl_seq.envs.core.trials import Tasks, TrialEnv
 from jaxrl_seq.envs.core.vector import VecEnv
 from jaxrl_seq.envs.core.wrappers import PixelObs, RandomProjection
 
@@ -20,8 +21,10 @@ __all__ = [
     "RandomProjection",
     "Space",
     "TaskEnv",
+    "Tasks",
     "TimeStep",
     "Tree",
+    "TrialEnv",
     "VecEnv",
     "check_env",
     "list_envs",

@@ -30,7 +30,8 @@ class Bandit(TaskEnv[BanditState, Params], Generic[Params]):
     """`pulls` pulls of `arms` arms. Subclasses draw the task and the payouts.
 
     Observation float32 [1]: a constant 1; what was pulled and paid is the previous action and reward, which the
-    framework supplies. Every pull pays; the episode ends with the last one.
+    framework supplies. Every pull pays; the episode ends with the last one. `info["regret"]`: how much less the arm
+    pays in the mean than the best one.
     """
 
     arms: int = 5
@@ -56,12 +57,14 @@ class Bandit(TaskEnv[BanditState, Params], Generic[Params]):
     def reset_to(self, key: Array, task: Array, params: Params) -> tuple[BanditState, TimeStep]:
         del key
         state = BanditState(task=task, arm=jnp.int32(-1), paid=jnp.float32(0), t=jnp.int32(0))
-        return state, opening(self._obs())
+        return state, opening(self._obs(), info={"regret": jnp.float32(0)})
 
     def step(self, key: Array, state: BanditState, action: Array, params: Params) -> tuple[BanditState, TimeStep]:
-        paid = self.payout(key, self.means(state.task, params)[action], params)
+        means = self.means(state.task, params)
+        paid = self.payout(key, means[action], params)
         state = BanditState(task=state.task, arm=jnp.asarray(action, jnp.int32), paid=paid, t=state.t + 1)
-        return state, transition(self._obs(), paid, terminated=state.t >= self.pulls)
+        info = {"regret": jnp.max(means) - means[action]}
+        return state, transition(self._obs(), paid, terminated=state.t >= self.pulls, info=info)
 
     def _obs(self) -> Array:
         return jnp.ones(1, jnp.float32)
@@ -76,6 +79,11 @@ class Bandit(TaskEnv[BanditState, Params], Generic[Params]):
         """The best arm."""
         del key
         return jnp.argmax(self.means(state.task, params)).astype(jnp.int32)
+
+    def optimal_actions(self, state: BanditState, params: Params) -> Array:
+        """bool [A]: the arms of the highest mean."""
+        means = self.means(state.task, params)
+        return means >= jnp.max(means)
 
     def optimal_return(self, task: Array, params: Params) -> Array:
         """float32 []: that of the best arm, pulled throughout."""

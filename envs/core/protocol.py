@@ -63,6 +63,10 @@ class Env(Generic[State, Params]):
         """An action of a scripted optimum (or a strong policy) that sees the state."""
         raise NotImplementedError
 
+    def optimal_actions(self, state: State, params: Params) -> Array:
+        """bool [A]: every action with which an optimal policy that sees the state may go on; discrete actions only."""
+        raise NotImplementedError
+
     def reference(self) -> dict[str, float]:
         """Mean episode returns of {"random", "reactive", "expert"} at the default params; `reactive` is the best
         policy that sees only the current observation. Each figure is measured or derived, and tested."""
@@ -94,8 +98,8 @@ class Env(Generic[State, Params]):
         raise NotImplementedError
 
     def has(self, capability: str) -> bool:
-        """Whether this class implements an optional capability: "expert", "reference", "render", "ascii",
-        "sample_task", "tasks", "optimal_return"."""
+        """Whether this class implements an optional capability: "expert", "optimal_actions", "reference", "render",
+        "ascii", "sample_task", "tasks", "optimal_return"."""
         return getattr(type(self), capability) is not getattr(Env, capability)
 
 

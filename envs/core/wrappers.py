@@ -63,6 +63,9 @@ class Wrapper(Env[Any, Any]):
     def expert(self, key: Array, state: PyTree, params: PyTree) -> Any:
         return self.env.expert(key, state, params)
 
+    def optimal_actions(self, state: PyTree, params: PyTree) -> Array:
+        return self.env.optimal_actions(state, params)
+
     def reference(self) -> dict[str, float]:
         return self.env.reference()
 

@@ -13,7 +13,7 @@ from flax import struct
 
 from jaxrl_seq.envs.core import rendering as draw
 from jaxrl_seq.envs.core.protocol import TaskEnv
-from jaxrl_seq.envs.core.spaces import Box, Discrete
+from jaxrl_seq.envs.core.spaces import Box, Discrete, Space
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.gridworlds.grid import ARROWS, FLOOR, MOVES, STAY, clock_bar, tiles, token
 
@@ -37,7 +37,7 @@ class _Room(TaskEnv[Any, tuple[()]]):
     limit: int = 20
     """Steps of an episode."""
     coordinates: bool = False
-    """Show the position as two numbers instead of one-hot."""
+    """Show the position as two numbers in 0 .. 1 instead of the cell's number."""
 
     def __post_init__(self) -> None:
         for field, least in (("size", 2), ("limit", 1)):
@@ -55,8 +55,8 @@ class _Room(TaskEnv[Any, tuple[()]]):
     def default_params(self) -> tuple[()]:
         return ()
 
-    def observation_space(self) -> Box:
-        return Box(0.0, 1.0, (2 if self.coordinates else self.cells,))
+    def observation_space(self) -> Space:
+        return Box(0.0, 1.0, (2,)) if self.coordinates else Discrete(self.cells)
 
     def action_space(self) -> Discrete:
         return Discrete(ACTIONS)
@@ -65,7 +65,7 @@ class _Room(TaskEnv[Any, tuple[()]]):
         if self.coordinates:
             place = jnp.stack([state.cell // self.size, state.cell % self.size])
             return place.astype(jnp.float32) / (self.size - 1)
-        return jax.nn.one_hot(state.cell, self.cells, dtype=jnp.float32)
+        return state.cell
 
     def _moved(self, cell: Array, action: Array) -> Array:
         step = jnp.asarray(MOVES)[action]
@@ -77,6 +77,11 @@ class _Room(TaskEnv[Any, tuple[()]]):
         down, right = goal // self.size - cell // self.size, goal % self.size - cell % self.size
         vertical, horizontal = jnp.where(down < 0, 0, 2), jnp.where(right < 0, 3, 1)
         return jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY)).astype(jnp.int32)
+
+    def _all_toward(self, cell: Array, goal: Array) -> Array:
+        """bool [A]: the moves of all shortest ways; on the goal, those that stay there."""
+        after = jax.vmap(self._moved, in_axes=(None, 0))(cell, jnp.arange(ACTIONS))
+        return self._steps(after, goal) == jnp.maximum(self._steps(cell, goal) - 1, 0)
 
     def _steps(self, start: Any, goal: Any) -> Any:
         """Steps of the shortest way between cells, NumPy or JAX."""
@@ -119,8 +124,8 @@ class _Room(TaskEnv[Any, tuple[()]]):
 class DarkRoom(_Room):
     """Find a hidden goal in an empty room; standing on it pays 1 a step (Laskin et al. 2022).
 
-    The task is the goal's cell, uniform over all. Observation float32 [size^2]: the own cell, one-hot (or [2]: row and
-    column in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit` steps.
+    The task is the goal's cell, uniform over all. Observation int32 []: the number of the own cell (or float32 [2]: row
+    and column in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit` steps.
     With `once` only the first step on the goal pays. With `permuted` the goal is known, the corner opposite to the
     start, and the task is which of the 120 permutations of the actions is in force. `info["success"]`: the goal has
     been stood on.
@@ -171,6 +176,12 @@ class DarkRoom(_Room):
         del key
         move = self._toward(state.cell, self.goal(state.task))
         return jnp.asarray(_INVERSES)[state.task, move] if self.permuted else move
+
+    def optimal_actions(self, state: DarkRoomState, params: tuple[()]) -> Array:
+        """bool [A]: the moves of all shortest ways to the goal; all moves once nothing more is to be had."""
+        moves = self._all_toward(state.cell, self.goal(state.task))
+        moves = moves[jnp.asarray(_ORDERS)[state.task]] if self.permuted else moves
+        return moves | (state.found if self.once else False)
 
     def optimal_return(self, task: Array, params: tuple[()]) -> Array:
         return self._best(jnp.asarray(task), jnp)
@@ -273,6 +284,11 @@ class DarkKeyToDoor(_Room):
         del key
         goal = jnp.where(state.has_key, state.task.door_cell, state.task.key_cell)
         return self._toward(state.cell, goal)
+
+    def optimal_actions(self, state: DarkKeyToDoorState, params: tuple[()]) -> Array:
+        """bool [A]: the moves of all shortest ways to the key, then to the door; all moves once it is open."""
+        goal = jnp.where(state.has_key, state.task.door_cell, state.task.key_cell)
+        return self._all_toward(state.cell, goal) | state.opened
 
     def optimal_return(self, task: KeyDoorTask, params: tuple[()]) -> Array:
         """float32 []: over the random start."""

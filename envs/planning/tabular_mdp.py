@@ -12,7 +12,7 @@ from flax import struct
 
 from jaxrl_seq.envs.core import rendering as draw
 from jaxrl_seq.envs.core.protocol import TaskEnv
-from jaxrl_seq.envs.core.spaces import Box, Discrete
+from jaxrl_seq.envs.core.spaces import Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 
 Array = jax.Array
@@ -50,7 +50,7 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
     """A random MDP: flat Dirichlet chances of the next state, mean rewards from N(1, 1) (Duan et al. 2016).
 
     The task is the MDP with its optimal actions, solved when it is drawn. Episodes open in state 0 and last `limit`
-    steps, each of which pays its mean plus noise from N(0, 1). Observation float32 [states]: the state, one-hot.
+    steps, each of which pays its mean plus noise from N(0, 1). Observation int32 []: the state.
     Actions: `actions` of them. What is best depends on the steps left, which a policy has to count.
     """
 
@@ -114,10 +114,10 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
         return state, transition(self._obs(state), reward, terminated=state.t >= self.limit)
 
     def _obs(self, state: TabularMDPState) -> Array:
-        return jax.nn.one_hot(state.state, self.states, dtype=jnp.float32)
+        return state.state
 
-    def observation_space(self) -> Box:
-        return Box(0.0, 1.0, (self.states,))
+    def observation_space(self) -> Discrete:
+        return Discrete(self.states)
 
     def action_space(self) -> Discrete:
         return Discrete(self.actions)

@@ -1,0 +1,1 @@
+"""In-context reinforcement learning: learning histories, the policies that make them, and those distilled from them."""

@@ -1,0 +1,141 @@
+"""What acts in a trial: one interface for trained networks, learning algorithms and oracles.
+
+    policy.init(key, num)              -> memory     of `num` streams that have seen nothing
+    policy.act(key, memory, view)      -> (memory, action [B], log_prob [B])
+    policy.observe(key, memory, step)  -> memory     what the action brought
+
+A policy is a pytree (flax.struct), so networks' parameters and algorithms' constants are traced. A learning algorithm is
+a policy whose memory is what it has learnt; a network's memory is its carry; an oracle looks at the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.agents.distributions import to_env
+from jaxrl_seq.envs.core.trials import TrialState
+from jaxrl_seq.envs.core.vector import Inputs
+from jaxrl_seq.types import Array, PyTree
+
+
+@struct.dataclass
+class View:
+    """What there is to see before acting, [B, ...] each (no batch axis for an `Algorithm`)."""
+
+    inputs: Inputs
+    """As a network gets them: `obs` is {"obs", "first_inner"}; `first` opens a trial."""
+    state: TrialState
+    """The environment's own state, which only oracles look at."""
+
+    @property
+    def obs(self) -> PyTree:
+        """The observation of the inner environment."""
+        return self.inputs.obs["obs"]
+
+
+@struct.dataclass
+class Step:
+    """What an action brought, [B, ...] each."""
+
+    view: View
+    action: Array
+    reward: Array
+    done: Array
+    """bool: the inner episode ended with this step."""
+    after: View
+    """What is seen next; of the next episode where `done`."""
+
+
+class ContextPolicy(Protocol):
+    """See above; all three consume their key."""
+
+    def init(self, key: Array, num: int) -> PyTree: ...
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]: ...
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree: ...
+
+
+class Algorithm(Protocol):
+    """A policy of one stream: the same three functions without a batch axis; `Streams` makes a policy of it."""
+
+    def init(self, key: Array) -> PyTree: ...
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]: ...
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree: ...
+
+
+@struct.dataclass
+class Streams:
+    """One independent copy of `algorithm` in every stream."""
+
+    algorithm: Any
+
+    def init(self, key: Array, num: int) -> PyTree:
+        return jax.vmap(self.algorithm.init)(jax.random.split(key, num))
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        return jax.vmap(self.algorithm.act)(self._keys(key, view), memory, view)
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        return jax.vmap(self.algorithm.observe)(self._keys(key, step.view), memory, step)
+
+    def _keys(self, key: Array, view: View) -> Array:
+        return jax.random.split(key, view.inputs.first.shape[0])
+
+
+@struct.dataclass
+class AgentPolicy:
+    """A trained network: RL^2, AD, and all else whose context is a carry."""
+
+    agent: ActorCritic = struct.field(pytree_node=False)
+    params: PyTree
+    greedy: bool = struct.field(pytree_node=False, default=False)
+    """The most likely action instead of a sampled one."""
+
+    def init(self, key: Array, num: int) -> PyTree:
+        return self.agent.initialize_carry((num,))
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        memory, decision = self.agent.recurrent(self.params, memory, view.inputs, view.inputs.first)
+        policy = self.agent.policy(decision, view.inputs)
+        action = policy.mode() if self.greedy else policy.sample(key)
+        return memory, to_env(self.agent.action_space, action), policy.log_prob(action)
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        return memory  # the next inputs hold it
+
+
+# --- controls: the same policy, deprived of what it learns from -------------------------------------------------------
+@struct.dataclass
+class Deprived:
+    """`policy` with rewards that say nothing: "zero" shows it 0, "shuffled" what the next stream was paid.
+
+    A policy that learns in context is then no better than at its first step.
+    """
+
+    policy: Any
+    rewards: str = struct.field(pytree_node=False, default="zero")
+
+    def init(self, key: Array, num: int) -> PyTree:
+        return self.policy.init(key, num)
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        return self.policy.act(key, memory, self._blind(view))
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        step = step.replace(reward=self._lie(step.reward), view=self._blind(step.view), after=self._blind(step.after))  # pyright: ignore[reportAttributeAccessIssue]
+        return self.policy.observe(key, memory, step)
+
+    def _lie(self, reward: Array) -> Array:
+        return jnp.zeros_like(reward) if self.rewards == "zero" else jnp.roll(reward, 1, axis=0)
+
+    def _blind(self, view: View) -> View:
+        inputs = view.inputs.replace(prev_reward=self._lie(view.inputs.prev_reward))  # pyright: ignore[reportAttributeAccessIssue]
+        return view.replace(inputs=inputs)  # pyright: ignore[reportAttributeAccessIssue]
