@@ -125,10 +125,10 @@ class DarkRoom(_Room):
     """Find a hidden goal in an empty room; standing on it pays 1 a step (Laskin et al. 2022).
 
     The task is the goal's cell, uniform over all. Observation int32 []: the number of the own cell (or float32 [2]: row
-    and column in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit` steps.
-    With `once` only the first step on the goal pays. With `permuted` the goal is known, the corner opposite to the
-    start, and the task is which of the 120 permutations of the actions is in force. `info["success"]`: the goal has
-    been stood on.
+    and column in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit`
+    steps. With `once` only the first step on the goal pays. With `permuted` the goal is known, the corner opposite to
+    the start, and the task is which of the 120 permutations of the actions is in force. `info["success"]`: the goal
+    has been stood on.
     """
 
     corner: bool = False

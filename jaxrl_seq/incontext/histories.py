@@ -157,7 +157,8 @@ def thin(history: History, every: int, horizon: int) -> History:
     """
     if every < 1 or history.length % horizon:
         raise ValueError(
-            f"Histories of {history.length} steps do not consist of episodes of {horizon}, or every ({every}) is below 1."
+            f"Histories of {history.length} steps do not consist of episodes of {horizon}, "
+            f"or every ({every}) is below 1."
         )
 
     def pick(x: Array) -> Array:

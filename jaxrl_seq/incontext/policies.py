@@ -4,8 +4,8 @@
     policy.act(key, memory, view)      -> (memory, action [B], log_prob [B])
     policy.observe(key, memory, step)  -> memory     what the action brought
 
-A policy is a pytree (flax.struct), so networks' parameters and algorithms' constants are traced. A learning algorithm is
-a policy whose memory is what it has learnt; a network's memory is its carry; an oracle looks at the state.
+A policy is a pytree (flax.struct), so networks' parameters and algorithms' constants are traced. A learning algorithm
+is a policy whose memory is what it has learnt; a network's memory is its carry; an oracle looks at the state.
 """
 
 from __future__ import annotations
