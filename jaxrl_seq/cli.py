@@ -21,7 +21,7 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
 
   jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
   jaxrl-seq resume RUN                         go on with an interrupted run, bit for bit
-  jaxrl-seq eval RUN                           play episodes with a trained agent
+  jaxrl-seq eval RUN                           play episodes with a trained agent; --in-context 50: long trials
   jaxrl-seq report RUN                         write RUN/report.html again
   jaxrl-seq list envs|models [--json]          what there is
   jaxrl-seq render ENV --policy expert         episodes as GIF, HTML player or text; also random, or a RUN
@@ -158,6 +158,9 @@ class Eval:
     """Episodes per environment."""
     seed: int = 0
     """Seed of the evaluation; training never sees its keys."""
+    in_context: int | None = None
+    """Play trials of that many episodes instead, on held-out tasks, beside anchors and controls; for runs with --trial.
+    The report shows them."""
     json: bool = False
     """Print JSON."""
 
@@ -169,6 +172,8 @@ def _eval(words: list[str]) -> int:
     from jaxrl_seq.run.play import play_run
 
     options = tyro.cli(Eval, args=words, prog="jaxrl-seq eval", config=(tyro.conf.PositionalRequiredArgs,))
+    if options.in_context is not None:
+        return _eval_in_context(options)
     results = play_run(load(options.run), Path(options.run), options.episodes, options.seed)
     if options.json:
         print(json.dumps(results, indent=2))
@@ -180,6 +185,24 @@ def _eval(words: list[str]) -> int:
             f"{name:8} return {row['return_mean']:.3f} [{low:.3f}, {high:.3f}]{success}"
             f"  length {row['length_mean']:.1f}  unfinished {row['unfinished']:.1%}  ({row['episodes']} episodes)"
         )
+    return 0
+
+
+def _eval_in_context(options: Eval) -> int:
+    from jaxrl_seq.run.config import load
+    from jaxrl_seq.run.in_context import show, write
+    from jaxrl_seq.run.play import judge_run
+    from jaxrl_seq.run.report import write_report
+    from jaxrl_seq.run.sinks import jsonable
+
+    episodes = options.in_context
+    if episodes is None or episodes < 1:
+        raise ValueError(f"--in-context {episodes}: give at least 1 episode.")
+    folder = Path(options.run)
+    result = judge_run(load(folder), folder, episodes, options.seed)
+    write(folder, result)
+    write_report(folder)
+    print(json.dumps(jsonable(result), indent=2) if options.json else show(result))
     return 0
 
 

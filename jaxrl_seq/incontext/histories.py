@@ -169,19 +169,45 @@ def thin(history: History, every: int, horizon: int) -> History:
 
 
 def join(histories: list[History]) -> History:
-    """Streams of several histories side by side. Raises ValueError unless lengths and kinds of observations agree."""
+    """Streams of several histories side by side. Raises ValueError unless all their arrays agree but for B; what
+    differs in its actions is joined by `mix`."""
     first = histories[0]
+
+    def kinds(history: History) -> Any:
+        arrays = {name: getattr(history, name) for name in _SEEN} | {"task": history.task}
+        seen = jax.tree.map(lambda x: (x.shape[:1] + x.shape[2:], x.dtype), arrays)
+        seen["task"] = jax.tree.map(lambda x: (x.shape[1:], x.dtype), history.task)
+        return seen, history.action_mask is None
+
     for other in histories[1:]:
-        if jax.tree.structure(first) != jax.tree.structure(other) or other.length != first.length:
+        if kinds(other) != kinds(first):
             raise ValueError(
-                f"Histories differ: {first.length} and {other.length} steps, or other fields or kinds of tasks."
+                f"Histories differ in their arrays: {kinds(first)} and {kinds(other)}. Join those of one environment, "
+                "with the same length and labels; `mix` takes different numbers of actions."
             )
     merged = {
         name: jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *(getattr(h, name) for h in histories))
         for name in _SEEN
     }
-    tasks = jax.tree.map(lambda *x: jnp.concatenate(x), *((h.task, h.action_mask) for h in histories))
-    return History(task=tasks[0], action_mask=tasks[1], **merged)
+    task, mask = jax.tree.map(lambda *x: jnp.concatenate(x), *((h.task, h.action_mask) for h in histories))
+    return History(task=task, action_mask=mask, **merged)
+
+
+def mix(histories: dict[int, History]) -> History:
+    """Streams with different numbers of actions side by side: {number: history}. Tasks and labels are left out, and
+    `action_mask` says which actions a stream has."""
+    most = max(histories)
+    return join(
+        [
+            replace(
+                history,
+                task=(),
+                optimal=None,
+                action_mask=jnp.broadcast_to(jnp.arange(most) < number, (history.streams, most)),
+            )
+            for number, history in sorted(histories.items())
+        ]
+    )
 
 
 def episode_returns(history: History, episodes: int) -> Array:

@@ -10,6 +10,7 @@ is a policy whose memory is what it has learnt; a network's memory is its carry;
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import jax
@@ -98,13 +99,18 @@ class AgentPolicy:
     params: PyTree
     greedy: bool = struct.field(pytree_node=False, default=False)
     """The most likely action instead of a sampled one."""
+    forgets: bool = struct.field(pytree_node=False, default=False)
+    """Start every episode of a trial with an empty memory: the control that cannot learn."""
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.agent.initialize_carry((num,))
 
     def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
-        memory, decision = self.agent.recurrent(self.params, memory, view.inputs, view.inputs.first)
-        policy = self.agent.policy(decision, view.inputs)
+        inputs = view.inputs
+        if self.forgets:
+            inputs = replace(inputs, first=inputs.first | (inputs.obs["first_inner"][:, 0] > 0))
+        memory, decision = self.agent.recurrent(self.params, memory, inputs, inputs.first)
+        policy = self.agent.policy(decision, inputs)
         action = policy.mode() if self.greedy else policy.sample(key)
         return memory, to_env(self.agent.action_space, action), policy.log_prob(action)
 
@@ -130,12 +136,11 @@ class Deprived:
         return self.policy.act(key, memory, self._blind(view))
 
     def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
-        step = step.replace(reward=self._lie(step.reward), view=self._blind(step.view), after=self._blind(step.after))  # pyright: ignore[reportAttributeAccessIssue]
+        step = replace(step, reward=self._lie(step.reward), view=self._blind(step.view), after=self._blind(step.after))
         return self.policy.observe(key, memory, step)
 
     def _lie(self, reward: Array) -> Array:
         return jnp.zeros_like(reward) if self.rewards == "zero" else jnp.roll(reward, 1, axis=0)
 
     def _blind(self, view: View) -> View:
-        inputs = view.inputs.replace(prev_reward=self._lie(view.inputs.prev_reward))  # pyright: ignore[reportAttributeAccessIssue]
-        return view.replace(inputs=inputs)  # pyright: ignore[reportAttributeAccessIssue]
+        return replace(view, inputs=replace(view.inputs, prev_reward=self._lie(view.inputs.prev_reward)))

@@ -24,6 +24,10 @@ class Episodes:
     success: Array | None
     """float32, 0 or 1; None for an environment that does not report success."""
     finished: Array
+    first_inner: Array | None = None
+    """Return of the first episode inside a trial; None where episodes are no trials."""
+    last_inner: Array | None = None
+    """The same of the last one that ended inside it."""
 
     def means(self) -> Metrics:
         """Float32 scalars: means over finished episodes (0 if there is none), and the share that is `unfinished`."""
@@ -40,6 +44,7 @@ class _Progress:
     acting: Acting
     episodes: Episodes
     ended: Array  # int32 [B]: episodes finished so far
+    inner: tuple[Array, Array] | None  # float32 [B] each: first and last return inside the running trial
     t: Array  # int32 []
 
 
@@ -64,11 +69,13 @@ def evaluate(
     reset_key, key = jax.random.split(key)
     acting = start_acting(env, agent, reset_key, env_params)
     blank = jnp.zeros((env.num_envs, episodes), jnp.float32)
-    reports_success = "success" in jax.eval_shape(env.env.reset, key, env.env.default_params())[1].info
+    info = jax.eval_shape(env.env.reset, key, env.env.default_params())[1].info
+    success, inner = (blank if name in info else None for name in ("success", "inner_return"))
     start = _Progress(
         acting=acting,
-        episodes=Episodes(blank, blank, blank if reports_success else None, blank > 0),
+        episodes=Episodes(blank, blank, success, blank > 0, inner, inner),
         ended=jnp.zeros(env.num_envs, jnp.int32),
+        inner=None if inner is None else (blank[:, 0], blank[:, 0]),
         t=jnp.int32(0),
     )
 
@@ -77,8 +84,9 @@ def evaluate(
 
     def one_step(now: _Progress) -> _Progress:
         acting, outcome = act(env, agent, params, now.acting, jax.random.fold_in(key, now.t), env_params, greedy)
-        kept = _record(now.episodes, outcome, now.ended)
-        return _Progress(acting=acting, episodes=kept, ended=now.ended + outcome.done, t=now.t + 1)
+        inner = None if now.inner is None else _inner_returns(now.inner, outcome)
+        kept = _record(now.episodes, outcome, now.ended, inner)
+        return _Progress(acting=acting, episodes=kept, ended=now.ended + outcome.done, inner=inner, t=now.t + 1)
 
     return jax.lax.while_loop(unfinished, one_step, start).episodes
 
@@ -131,11 +139,20 @@ def record(
     return Recording(states, rewards, jnp.sum(running, axis=0, dtype=jnp.int32))
 
 
-def _record(episodes: Episodes, outcome: Outcome, ended: Array) -> Episodes:
+def _inner_returns(inner: tuple[Array, Array], outcome: Outcome) -> tuple[Array, Array]:
+    """First and last return inside the running trials, with the episodes that end now; 0 while none has."""
+    info = outcome.info
+    done, paid = info["inner_done"], info["inner_return"]
+    none = (info["episode"] == 0) & ~done
+    first = jnp.where(done & (info["episode"] == 0), paid, inner[0])
+    return jnp.where(none, 0.0, first), jnp.where(none, 0.0, jnp.where(done, paid, inner[1]))
+
+
+def _record(episodes: Episodes, outcome: Outcome, ended: Array, inner: tuple[Array, Array] | None) -> Episodes:
     """Write the episodes that end now into their slots; those beyond the wanted number fall outside and are dropped."""
     slot = jnp.where(outcome.done, ended, episodes.finished.shape[1])
 
-    def put(table: Array, value: Any) -> Array:
+    def put(table: Any, value: Any) -> Array:
         rows = jnp.arange(table.shape[0])
         return table.at[rows, slot].set(jnp.asarray(value).astype(table.dtype), mode="drop")
 
@@ -144,4 +161,6 @@ def _record(episodes: Episodes, outcome: Outcome, ended: Array) -> Episodes:
         lengths=put(episodes.lengths, outcome.episode_length),
         success=None if episodes.success is None else put(episodes.success, outcome.info["success"]),
         finished=put(episodes.finished, jnp.ones_like(outcome.done)),
+        first_inner=None if inner is None else put(episodes.first_inner, inner[0]),
+        last_inner=None if inner is None else put(episodes.last_inner, inner[1]),
     )

@@ -7,16 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
-from jax.flatten_util import ravel_pytree
 
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
-from jaxrl_seq.envs import VecEnv
+from jaxrl_seq.envs import Env, TrialEnv, VecEnv
 from jaxrl_seq.models import SequenceModel
 from jaxrl_seq.online.evaluate import Episodes, Recording, evaluate, record
 from jaxrl_seq.online.losses import approximate_kl, clipped_surrogate, clipped_value_loss
+from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
 from jaxrl_seq.online.returns import generalized_advantage, next_values
 from jaxrl_seq.online.rollout import Acting, Trajectory, rollout, start_acting
 from jaxrl_seq.ops.segments import take_envs
@@ -83,6 +82,11 @@ class PPO:
     num_steps: int = 128
     epochs: int = 4
     minibatches: int = 4
+    eval_env: Env | None = None
+    """What `evaluate` plays, such as trials of held-out tasks; None for the environment of training."""
+    greedy: bool | None = None
+    """Whether evaluations and recordings take the most likely action; None: yes, but not in trials, where exploring is
+    part of the policy."""
 
     def __post_init__(self) -> None:
         for field in ("num_steps", "epochs", "minibatches"):
@@ -97,6 +101,11 @@ class PPO:
                 f"PPO: num_envs ({envs}) is not divisible by minibatches ({parts}). "
                 f"Use num_envs {nearest}, or minibatches {min(divisors, key=lambda d: abs(d - parts))}."
             )
+        played, learnt = (
+            (e.observation_space(), e.action_space()) for e in (self.eval_env or self.env.env, self.env.env)
+        )
+        if played != learnt:
+            raise ValueError(f"PPO: eval_env has spaces {played}, but the agent learns with {learnt}.")
 
     @property
     def steps_per_update(self) -> int:
@@ -111,7 +120,7 @@ class PPO:
         acting = start_acting(self.env, self.agent, reset_key, self._env_params(hyper))
         return PPOState(
             params=params,
-            opt_state=_adam.init(ravel_pytree(params)[0]),
+            opt_state=init_optimiser(params),
             acting=acting,
             key=key,
             update=jnp.zeros((), jnp.int32),
@@ -143,17 +152,8 @@ class PPO:
             params, opt_state = carry
             part = _take_batch(batch, envs)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, part, hyper)
-            # One flat vector: the optimiser is then a handful of kernels, however many parameters there are.
-            flat, unflatten = ravel_pytree(grads)
-            norm = jnp.linalg.norm(flat)
-            # A step that is not finite is left out and counted, so one bad batch cannot end a run.
-            good = jnp.isfinite(norm)
-            clipped = flat * jnp.minimum(1.0, hyper.max_grad_norm / jnp.maximum(norm, 1e-12))
-            direction, new_opt = _adam.update(clipped, opt_state)
-            opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new_opt, opt_state)
-            step = unflatten(jnp.where(good, -lr * jnp.asarray(direction), 0.0))
-            params = jax.tree.map(jnp.add, params, step)
-            return (params, opt_state), metrics | {"grad_norm": norm, "skipped": 1.0 - good}
+            params, opt_state, steps = optimiser_step(params, opt_state, grads, lr, hyper.max_grad_norm)
+            return (params, opt_state), metrics | steps
 
         # Random ranks are a random order: one draw and one sort for all epochs.
         order = jnp.argsort(jax.random.bits(key, (self.epochs, self.env.num_envs)), axis=-1)
@@ -202,24 +202,28 @@ class PPO:
         return env.reference() if default and env.has("reference") else None
 
     def evaluate(
-        self, state: PPOState, hyper: PPOHyper, key: Array, *, episodes: int = 4, greedy: bool = True
+        self, state: PPOState, hyper: PPOHyper, key: Array, *, episodes: int = 4, greedy: bool | None = None
     ) -> Episodes:
-        """`episodes` episodes in each of `num_envs` environments; see `online.evaluate`. The key is consumed."""
-        params = self._env_params(hyper)
+        """`episodes` episodes in each of `num_envs` copies of `eval_env`; see `evaluate`. The key is consumed."""
+        params, greedy = self._env_params(hyper), self._is_greedy if greedy is None else greedy
         return evaluate(self._eval_env, self.agent, state.params, key, params, episodes=episodes, greedy=greedy)
 
     def record(
         self, state: PPOState, hyper: PPOHyper, key: Array, *, num_envs: int = 4, max_steps: int = 200
     ) -> Recording:
-        """One greedy episode in `num_envs` environments; see `online.record`. The key is consumed."""
-        env = VecEnv(self.env.env, num_envs, "none")
-        return record(env, self.agent, state.params, key, self._env_params(hyper), max_steps=max_steps)
+        """One episode in `num_envs` environments; see `online.record`. The key is consumed."""
+        env, params = VecEnv(self.env.env, num_envs, "none"), self._env_params(hyper)
+        return record(env, self.agent, state.params, key, params, max_steps=max_steps, greedy=self._is_greedy)
 
     @property
     def _eval_env(self) -> VecEnv:
         """A pool is sized for rollouts; an evaluation resets as needed."""
-        pooled = self.env.reset_policy == "pool"
-        return VecEnv(self.env.env, self.env.num_envs, "select") if pooled else self.env
+        policy = "select" if self.env.reset_policy == "pool" else self.env.reset_policy
+        return VecEnv(self.eval_env or self.env.env, self.env.num_envs, policy)
+
+    @property
+    def _is_greedy(self) -> bool:
+        return not isinstance(self.env.env, TrialEnv) if self.greedy is None else self.greedy
 
     def _env_params(self, hyper: PPOHyper) -> PyTree:
         return self.env.env.default_params() if hyper.env_params is None else hyper.env_params
@@ -228,9 +232,6 @@ class PPO:
 def make_ppo(env: VecEnv, model: SequenceModel, **options: Any) -> PPO:
     """PPO for `env` with `model` as its memory; `options` are the fields of `PPO`."""
     return PPO(env, ActorCritic.for_env(env.env, model), **options)
-
-
-_adam = optax.scale_by_adam(eps=1e-5)
 
 
 def _learning_rate(update: Array, hyper: PPOHyper) -> Array:

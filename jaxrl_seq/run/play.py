@@ -13,6 +13,7 @@ from jaxrl_seq.envs import make
 from jaxrl_seq.online import Recording
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.config import TrainPPO
+from jaxrl_seq.run.in_context import judge_learner, require_trials
 from jaxrl_seq.run.lanes import Lanes, lane
 from jaxrl_seq.run.metrics import evaluation_interval, evaluation_metrics
 from jaxrl_seq.run.programs import evaluation_keys
@@ -36,6 +37,14 @@ def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) 
     return results
 
 
+def judge_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) -> dict[str, Any]:
+    """Trials of `episodes` episodes of the last good checkpoint; see `in_context.judge`. ValueError without trials."""
+    learner, hyper = config.build()
+    require_trials(learner)
+    _, _, state = _restore(config, folder, seed)
+    return judge_learner(learner, hyper, state, config.run.num_seeds, episodes, seed)
+
+
 def record_run(
     config: TrainPPO[Any], folder: Path, env_spec: str | None, episodes: int, seed: int = 0, max_steps: int = 200
 ) -> tuple[Any, Any, Recording]:
@@ -47,7 +56,8 @@ def record_run(
     state = lane(state, 0) if config.run.num_seeds > 1 else state
     learner, hyper = dataclasses.replace(config, env=env_spec or config.env, reset_policy="auto").build()
     key = jax.random.key(seed)
-    spaces = [(e.observation_space(), e.action_space()) for e in (learner.env.env, make(config.env)[0])]
+    own = config.trial.around(make(config.env)[0])[0]
+    spaces = [(e.observation_space(), e.action_space()) for e in (learner.env.env, own)]
     if spaces[0] != spaces[1]:
         raise ValueError(f"{folder} learnt with spaces {spaces[1]}, but {env_spec} has {spaces[0]}.")
 

@@ -12,19 +12,32 @@ from jaxrl_seq.run.loop import Run
 
 
 def publish(run: Run) -> Path:
-    """Write videos/final.gif (where the environment has a renderer) and report.html; returns the report's path.
+    """Write videos/final.gif (where the environment has a renderer), in_context.json (of an agent that learnt in
+    trials) and report.html; returns the report's path.
 
     Raises ValueError for a run without a folder.
     """
     if run.folder is None:
         raise ValueError("This run has no folder: train with run_dir=... to get a report.")
-    try:
-        film_run(run)
-    except Exception as error:  # a picture must never cost a finished run
-        warnings.warn(f"No film of the agent: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+    for name, show in (("film of the agent", film_run), ("in-context evaluation", judge_run)):
+        try:
+            show(run)
+        except Exception as error:  # a picture must never cost a finished run
+            warnings.warn(f"No {name}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
     from jaxrl_seq.run.report import write_report
 
     return write_report(run.folder)
+
+
+def judge_run(run: Run) -> Path | None:
+    """Trials as long as in training beside anchors and controls, as in_context.json; None without trials."""
+    from jaxrl_seq.run import in_context
+
+    assert run.folder is not None
+    if in_context.trials(run.learner) is None:
+        return None
+    result = in_context.judge_learner(run.learner, run.hyper, run.state, run.summary["seeds"])
+    return in_context.write(run.folder, result)
 
 
 def film_run(run: Run, num_envs: int = 4) -> Path | None:

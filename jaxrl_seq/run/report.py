@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxrl_seq.run import report_charts as charts
 from jaxrl_seq.run import report_html as web
 from jaxrl_seq.run.sinks import Row, count, duration, read_rows
@@ -65,6 +67,7 @@ def write_report(run_dir: str | Path) -> Path:
     body = [
         _head(facts),
         _learning(train, evaluations, facts),
+        web.section("Learning in context", _in_context(_read_json(folder / "in_context.json"))),
         web.section("Rollouts", _videos(folder / "videos")),
         web.section("Diagnostics", _diagnostics(train)),
         web.section("Where the time went", _speed(facts)),
@@ -207,6 +210,27 @@ def _learning(train: Sequence[Row], evaluations: Sequence[Row], facts: Mapping[s
         chart = charts.learning_chart(*shown["success"], {}, size, percent=True)
         figures.append(web.figure("Success", chart))
     return web.section("Learning", f'<div class="pair">{"".join(figures)}</div>' if figures else "")
+
+
+def _in_context(result: Mapping[str, Any]) -> str:
+    """Return per episode of a trial, with anchors and controls; see `run.in_context`."""
+    found = result.get("rows")
+    curves = {}
+    for name, row in found.items() if isinstance(found, dict) else ():
+        found_lines = [row.get(part) if isinstance(row, dict) else None for part in ("mean", "lo", "hi")]
+        lines = [line for line in found_lines if isinstance(line, list) and line]
+        if [len(line) for line in lines] == 3 * [len(lines[0]) if lines else 0]:
+            curves[str(name)] = tuple(np.array([v if charts.is_number(v) else np.nan for v in x]) for x in lines)
+    if not curves:
+        return ""
+    kind = "held-out tasks" if result.get("held_out") is True else "tasks"
+    unit = "tasks" if result.get("seeds") == 1 else "seeds"
+    words = (
+        f"{web.show(result.get('tasks'))} {kind}, trials of {web.show(result.get('episodes'))} episodes; the band is a "
+        f"95 % interval over {unit}. zero and shuffled reward: the agent is shown no reward, or another trial's. wrong "
+        "task: the task changes half-way, unsaid."
+    )
+    return web.figure("Return per episode in context", charts.context_chart(curves, (11.4, 3.9)), words)
 
 
 def _diagnostics(train: Sequence[Row]) -> str:

@@ -120,6 +120,36 @@ def small_chart(data: Curve, size: tuple[float, float] = (2.9, 1.75), floor: flo
         return _svg(figure)
 
 
+def context_chart(rows: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: tuple[float, float]) -> str:
+    """An SVG: return per episode of a trial, a line for each row; (mean, lo, hi) [K] each, NaN for 'none'.
+
+    The first row is the agent and has its interval drawn; rows called oracle and random are levels.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    colors = iter((BLUE, ORANGE, "#2b8a3e", "#ae3ec9", "#0c8599", "#f59f00", "#c2255c"))
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        for number, (name, (mean, lo, hi)) in enumerate(rows.items()):
+            episodes = np.arange(1, len(mean) + 1)
+            if name in ("oracle", "random"):
+                axes.plot(episodes, mean, color=GREY, lw=1.2, ls="--" if name == "oracle" else ":", label=name)
+                continue
+            color = next(colors, GREY)
+            dot = "o" if len(mean) <= 20 else None
+            axes.plot(episodes, mean, color=color, lw=1.8 if number == 0 else 1.1, marker=dot, ms=4, label=name)
+            if number == 0:
+                axes.fill_between(episodes, lo, hi, color=color, alpha=0.16, lw=0)
+        _dress(axes, "episode of the trial", "")
+        axes.set_xlim(left=0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        figure.legend(loc="outside upper left", frameon=False, ncols=7, handlelength=1.6, fontsize=9.5)
+        return _svg(figure)
+
+
 def _draw_training(axes: Any, data: Curve, scale: float, small: bool = False) -> None:
     data = _binned(data)
     values = data.values * scale

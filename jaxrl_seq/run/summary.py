@@ -65,6 +65,9 @@ def _final_evaluation(learner: Any, hyper: Any, episodes: Any) -> dict[str, Any]
     result["eval_unfinished"] = float(np.mean(means["unfinished"]))
     if "success" in means:
         result["eval_success"] = float(np.mean(means["success"]))
+    for name in ("first_episode", "last_episode"):  # of trials
+        if name in means:
+            result[name] = float(np.mean(means[name]))
     if reference and {"random", "expert"} <= reference.keys():
         score = (interval.mean - reference["random"]) / (reference["expert"] - reference["random"])
         result["normalised_score"] = score

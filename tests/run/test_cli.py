@@ -64,6 +64,70 @@ def test_render_shows_a_scripted_policy_and_a_run(run, tmp_path, capsys):
     assert text.count("data:image/png;base64,") == 2 and "http" not in text
 
 
+TRIALS = (
+    "--env darkroom,size=3,limit=4 --trial.episodes 3 --trial.held-out 0.3 --trial.seed 2 --model gru --model.width 8 "
+    "--num-envs 4 --minibatches 2 --epochs 1 --total-steps 96 --evaluations 1 --eval-episodes 2 --num-seeds 2"
+)
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trials") / "run"
+    assert main(["train", "ppo", *TRIALS.split(), "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def test_trials_learn_and_are_judged_on_different_tasks(trials):
+    """A rollout is a trial; both sides of the split come back from config.json; rows tell first from last episode."""
+    learner, _ = load(trials).build()
+    train, test = learner.env.env, learner.eval_env
+    assert (learner.num_steps, train.horizon, train.episodes) == (12, 12, 3)
+    assert len(train.tasks_from.members) == 6 and len(test.tasks_from.members) == 3
+    assert not set(train.tasks_from.members) & set(test.tasks_from.members)
+    rows = [json.loads(line) for line in (trials / "metrics.jsonl").read_text().splitlines()]
+    row, summary = rows[-1], json.loads((trials / "summary.json").read_text())
+    assert row["kind"] == "eval" and row["length_mean"] == [12.0, 12.0]
+    for name in ("first_episode", "last_episode"):
+        assert 0 <= summary[name] <= 4 and summary[name] == pytest.approx(sum(row[name]) / 2)
+    assert summary["first_episode"] + summary["last_episode"] <= summary["eval_return_mean"] + 1e-6
+
+
+def test_in_context_evaluation_has_anchors_and_controls(trials, capsys):
+    """`train` leaves one of as many episodes as it learnt with; `eval` makes it longer, for people and machines."""
+    before = json.loads((trials / "in_context.json").read_text())
+    assert (before["episodes"], before["tasks"], before["seeds"], before["held_out"]) == (3, 3, 2, True)
+    assert main(["eval", str(trials), "--in-context", "12"]) == 0
+    out = capsys.readouterr().out
+    for part in ("12 episodes (48 steps) on 3 held-out tasks", "over seeds", "last 2 episodes", "wrong task", "oracle"):
+        assert part in out, part
+    assert "Return per episode in context" in (trials / "report.html").read_text()
+    assert main(["eval", str(trials), "--in-context", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((trials / "in_context.json").read_text())
+    rows = result["rows"]
+    assert len(rows) == 7 and all(len(row["mean"]) == 2 for row in rows.values())
+    assert rows["oracle"]["numbers"]["normalised"][0] == pytest.approx(1)
+    assert rows["oracle"]["mean"][0] > rows["random"]["mean"][0]
+
+
+def test_runs_of_trials_evaluate_render_and_resume(trials, tmp_path, capsys):
+    assert main(["eval", str(trials), "--episodes", "1"]) == 0
+    assert "length 12.0" in capsys.readouterr().out
+    gif = tmp_path / "trial.gif"
+    assert main(["render", "darkroom,size=3,limit=4", "--policy", str(trials), "--out", str(gif)]) == 0
+    assert gif.read_bytes()[:4] == b"GIF8"
+    before = (trials / "metrics.jsonl").read_bytes()
+    assert main(["resume", str(trials)]) == 0
+    assert (trials / "metrics.jsonl").read_bytes() == before
+
+
+def test_in_context_needs_trials(run, capsys):
+    assert main(["eval", str(run), "--in-context", "5"]) == 2
+    assert "train with --trial.episodes" in capsys.readouterr().err
+    assert main(["eval", str(run), "--in-context", "0"]) == 2
+    assert "at least 1 episode" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -139,6 +203,12 @@ def test_lists(capsys):
         ("train ppo --env gymnax:CartPol-v1", "CartPole-v1"),
         ("train ppo --model gro", "gru"),
         ("train ppo --num-envs 6 --minibatches 4", "num_envs 4 or 8"),
+        ("train ppo --env darkroom --trial.episodes 2 --num-steps 30", "cuts trials of 40 steps"),
+        ("train ppo --env darkroom --trial.held-out 0.2", "need --trial.episodes"),
+        ("train ppo --env darkroom --trial.episodes 2 --trial.held-out 1.5", "at least 0 and below 1"),
+        ("train ppo --env bernoulli_bandit --trial.episodes 2 --trial.held-out 0.5", "say how many to draw"),
+        ("train ppo --env minesweeper --trial.episodes 2", "no tasks"),
+        ("train ppo --env darkroom --trial.episodes 20 --model transformer", "sees 255 steps back at most"),
         ("eval nowhere", "holds no run"),
         ("resume nowhere", "holds no run"),
         ("resume", "Usage: jaxrl-seq resume RUN"),

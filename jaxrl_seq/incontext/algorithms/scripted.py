@@ -1,0 +1,219 @@
+"""What learns nothing, or by a fixed script: uniform actions, oracles with noise, a sweep through a dark room.
+
+All are `Algorithm`s: one stream, no batch axis.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxrl_seq.envs import Box, Discrete, MultiDiscrete, Space
+from jaxrl_seq.envs.core.trials import TrialEnv
+from jaxrl_seq.envs.gridworlds.darkroom import DarkRoom
+from jaxrl_seq.envs.gridworlds.grid import DOWN, LEFT, MOVES, RIGHT, STAY, UP
+from jaxrl_seq.incontext.policies import Step, View
+from jaxrl_seq.types import Array, PyTree
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+def allowed(view: View, actions: int) -> Array:
+    """bool [A]: the actions there are."""
+    mask = view.inputs.action_mask
+    return jnp.ones(actions, bool) if mask is None else mask
+
+
+def alike(mask: Array) -> Array:
+    """Chances [A]: equal ones where `mask`, 0 elsewhere."""
+    share = mask.astype(jnp.float32)
+    return share / share.sum()
+
+
+def greedy(values: Array, mask: Array) -> Array:
+    """Chances [A]: equal ones for all allowed actions of the highest value [A]."""
+    values = jnp.where(mask, values, -jnp.inf)
+    return alike(mask & (values >= values.max()))
+
+
+def mixed(chances: Array, eps: Array | float, mask: Array) -> Array:
+    """Chances [A]: `chances`, but any allowed action with chance `eps`."""
+    return (1 - eps) * chances + eps * alike(mask)
+
+
+def draw(key: Array, chances: Array) -> tuple[Array, Array]:
+    """(action int32 [], its log-probability) from chances [A]. The key is consumed."""
+    logits = jnp.log(chances)
+    action = jax.random.categorical(key, logits).astype(jnp.int32)
+    return action, logits[action]
+
+
+# --- uniform ----------------------------------------------------------------------------------------------------------
+@struct.dataclass
+class Uniform:
+    """Any allowed action, all alike. `log_prob` is exact: a density in bounded boxes, NaN in unbounded ones."""
+
+    space: Space = struct.field(pytree_node=False)
+
+    def init(self, key: Array) -> PyTree:
+        return ()
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        if isinstance(self.space, Discrete):
+            mask = allowed(view, self.space.n)
+            return memory, *draw(key, alike(mask))
+        return memory, self.space.sample(key), jnp.float32(-_log_size(self.space))
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        return memory
+
+
+def _log_size(space: Space) -> float:
+    """Log of the number of members, or of a box's volume; NaN where that is not known."""
+    if isinstance(space, MultiDiscrete):
+        return sum(math.log(n) for n in space.ns)
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        width = np.subtract(*(bound.astype(np.float64) for bound in space.bounds[::-1]))
+        return float(np.log(width).sum()) if (width > 0).all() and (width < 1e9).all() else math.nan
+    return math.nan
+
+
+# --- oracles ----------------------------------------------------------------------------------------------------------
+@struct.dataclass
+class Expert:
+    """The environment's scripted optimum, which sees the state. `log_prob` is 0 for discrete actions (experts are
+    taken to have no choice, even where they draw), NaN for continuous ones."""
+
+    trial: TrialEnv = struct.field(pytree_node=False)
+    params: PyTree
+
+    def init(self, key: Array) -> PyTree:
+        return ()
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        known = isinstance(self.trial.action_space(), Discrete | MultiDiscrete)
+        action = self.trial.expert(key, view.state, self.params)
+        return memory, action, jnp.float32(0 if known else jnp.nan)
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        return memory
+
+
+@struct.dataclass
+class NoisyExpert:
+    """Uniform actions with chance eps, else the expert's: the source of AD^eps (Zisman et al. 2024).
+
+    "linear": eps falls from 1 to 1 - `max_performance` over the first `share` of a stream's `episodes`, then stays;
+    "constant": it is `eps` throughout; "stream": every stream has one, uniform on [1 - max_performance, 1].
+    `log_prob` is exact given the expert's action.
+    """
+
+    trial: TrialEnv = struct.field(pytree_node=False)
+    params: PyTree
+    episodes: Array
+    """float32 []: of a stream."""
+    max_performance: Array | float = 1.0
+    share: Array | float = 0.9
+    eps: Array | float = 0.5
+    schedule: str = struct.field(pytree_node=False, default="linear")
+
+    def init(self, key: Array) -> Array:
+        """float32 []: the stream's eps, for what is not scheduled."""
+        own = 1 - self.max_performance * jax.random.uniform(key, (), jnp.float32)
+        return own if self.schedule == "stream" else jnp.asarray(self.eps, jnp.float32)
+
+    def chance_of_noise(self, memory: Array, episode: Array) -> Array:
+        """float32 []: eps in the episode of that number."""
+        if self.schedule != "linear":
+            return memory
+        return 1 - self.max_performance * jnp.clip(episode / (self.share * self.episodes), 0.0, 1.0)
+
+    def act(self, key: Array, memory: Array, view: View) -> tuple[Array, Array, Array]:
+        expert_key, key = jax.random.split(key)
+        space = self.trial.action_space()
+        assert isinstance(space, Discrete)
+        best = jax.nn.one_hot(self.trial.expert(expert_key, view.state, self.params), space.n)
+        eps = self.chance_of_noise(memory, view.state.episode)
+        return memory, *draw(key, mixed(best, eps, allowed(view, space.n)))
+
+    def observe(self, key: Array, memory: Array, step: Step) -> Array:
+        return memory
+
+
+# --- dark rooms -------------------------------------------------------------------------------------------------------
+@struct.dataclass
+class Sweep:
+    goal: Array  # int32 [], -1 until it has paid
+    seen: Array  # bool [cells], stood on
+
+
+@struct.dataclass
+class Sweeper:
+    """Explores a dark room by a plan until the goal has paid, then takes a shortest way there in every episode.
+
+    The plan is an order of the cells (`sweep_order`); always go to the first one not seen yet. In the rooms of 9 x 9
+    and 20 steps, and of 5 x 5 and 12 steps, no step but the first episode's start is wasted, so that no policy finds
+    goals sooner. Raises ValueError unless the environment is a DarkRoom whose goal is hidden.
+    """
+
+    env: DarkRoom = struct.field(pytree_node=False)
+
+    def init(self, key: Array) -> Sweep:
+        return Sweep(goal=jnp.int32(-1), seen=jnp.zeros(self.env.cells, bool))
+
+    def act(self, key: Array, memory: Sweep, view: View) -> tuple[Sweep, Array, Array]:
+        order = jnp.asarray(sweep_order(self.env.size, self.env.start))
+        fresh = order[jnp.argmin(memory.seen[order])]
+        target = jnp.where(memory.goal >= 0, memory.goal, fresh)
+        row, col = jnp.divmod(self._cell(view), self.env.size)
+        down, right = target // self.env.size - row, target % self.env.size - col
+        vertical, horizontal = jnp.where(down < 0, UP, DOWN), jnp.where(right < 0, LEFT, RIGHT)
+        action = jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY))
+        return memory, action.astype(jnp.int32), jnp.float32(0)
+
+    def observe(self, key: Array, memory: Sweep, step: Step) -> Sweep:
+        # the cell reached follows from the action: what is seen after the last step is the next episode's
+        place = jnp.stack(jnp.divmod(self._cell(step.view), self.env.size)) + jnp.asarray(MOVES)[step.action]
+        row, col = jnp.clip(place, 0, self.env.size - 1)
+        cell = row * self.env.size + col
+        goal = jnp.where((step.reward > 0) & (memory.goal < 0), cell, memory.goal)
+        return Sweep(goal=goal, seen=memory.seen.at[cell].set(True))
+
+    def _cell(self, view: View) -> Array:
+        if not self.env.coordinates:
+            return view.obs
+        row, col = jnp.round(view.obs * (self.env.size - 1)).astype(jnp.int32)
+        return row * self.env.size + col
+
+
+def sweep_order(size: int, start: int) -> np.ndarray:
+    """int32 [cells]: all cells of a room of size x size, the start last.
+
+    The rest of the room is four rectangles about the start, turned by 90 degrees each, that are walked one by one: out
+    from the start along one side, then back and forth on the way home. From the corner it is one walk along the rows.
+    """
+    row, col = divmod(start, size)
+    if start == 0:
+        rows = np.arange(size**2).reshape(size, size)
+        rows[1::2] = rows[1::2, ::-1]
+        return np.roll(rows.ravel(), -1).astype(np.int32)
+    walk: list[int] = []
+    out, side = np.array([-1, 0]), np.array([0, 1])
+    for _ in range(4):
+        far, wide = (_room_towards(row, col, way, size) for way in (out, side))
+        steps = [(k, 0) for k in range(1, far + 1)]
+        for back, k in enumerate(range(far, 0, -1)):
+            across = range(1, wide + 1)
+            steps += [(k, j) for j in (across if back % 2 == 0 else reversed(across))]
+        walk += [int((np.array([row, col]) + k * out + j * side) @ [size, 1]) for k, j in steps]
+        out, side = side, -out
+    return np.array([*walk, start], np.int32)
+
+
+def _room_towards(row: int, col: int, way: np.ndarray, size: int) -> int:
+    """Cells between a place and the wall that way."""
+    at, step = (row, way[0]) if way[0] else (col, way[1])
+    return size - 1 - at if step > 0 else at

@@ -1,0 +1,188 @@
+"""The supervised learner of in-context policies: sequences from learning histories, a recipe's loss, Adam.
+
+A recipe says what a sequence is, what is predicted, and how the trained network acts: see `imitation` (Algorithm
+Distillation and its kin) and `dpt`. Everything runs on the device, the making of fresh histories included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_seq.envs.core.trials import TrialEnv
+from jaxrl_seq.incontext.histories import History, episode_returns, play
+from jaxrl_seq.online.evaluate import Episodes
+from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
+from jaxrl_seq.types import Array, Metrics, PyTree
+
+
+class Recipe(Protocol):
+    """A paper's choices; frozen and hashable. M sequences of T steps are a batch."""
+
+    @property
+    def trial(self) -> TrialEnv:
+        """The trials that histories come from."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """T."""
+        ...
+
+    def check(self, history: Any) -> None:
+        """ValueError unless batches can be made of `history` (shapes are enough)."""
+        ...
+
+    def init(self, key: Array) -> PyTree:
+        """The network's parameters. The key is consumed."""
+        ...
+
+    def sequences(self, key: Array, history: History, num: int) -> PyTree:
+        """A batch of `num` sequences. The key is consumed."""
+        ...
+
+    def loss(self, params: PyTree, batch: PyTree) -> tuple[Array, Metrics]: ...
+
+    def policy(self, params: PyTree, greedy: bool) -> Any:
+        """A `ContextPolicy` with these parameters."""
+        ...
+
+
+@struct.dataclass
+class DistillHyper:
+    """The numbers that are traced, and where sequences come from."""
+
+    lr: float = 1e-3
+    """Adam's learning rate after the warm-up."""
+    warmup_updates: float = 100.0
+    """Updates over which lr rises from zero."""
+    decay_updates: float = 0.0
+    """Updates over which lr falls to zero, as a cosine; 0 keeps it."""
+    weight_decay: float = 1e-4
+    """Decoupled, as a share of lr."""
+    max_grad_norm: float = 1.0
+    """Gradients longer than this (global norm) are scaled down to it."""
+    history: Any = None
+    """A `History` to learn from; None to play fresh ones of `source` at every update."""
+    source: Any = None
+    """The `ContextPolicy` that plays them."""
+    env_params: Any = None
+    """Parameters of the environment; None for its defaults."""
+
+
+@struct.dataclass
+class DistillState:
+    params: PyTree
+    opt_state: PyTree
+    key: Array
+    update: Array
+    """int32 []: updates done; keys are folded from it."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """One update = one gradient step on `batch` sequences of `recipe`."""
+
+    recipe: Any
+    eval_trial: TrialEnv
+    """What `evaluate` plays: longer trials, on tasks that were held out."""
+    batch: int = 64
+    steps: int = 1
+    """Gradient steps an update."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.steps) < 1:
+            raise ValueError(f"Distill: batch and steps must be at least 1, got {self.batch} and {self.steps}.")
+        shown = [(t.observation_space(), t.action_space()) for t in (self.recipe.trial, self.eval_trial)]
+        if shown[0] != shown[1]:
+            raise ValueError(f"Distill: histories have spaces {shown[0]}, but evaluation trials {shown[1]}.")
+
+    @property
+    def steps_per_update(self) -> int:
+        """Steps of histories that an update reads."""
+        return self.steps * self.batch * self.recipe.window
+
+    def init(self, key: Array, hyper: DistillHyper) -> DistillState:
+        """Fresh parameters. ValueError where `hyper` gives no histories that fit. The key is consumed."""
+        if (hyper.history is None) == (hyper.source is None):
+            raise ValueError("Distill: give either a history or a source to play fresh ones.")
+        history = hyper.history
+        if history is None:
+            history = jax.eval_shape(self._fresh, key, hyper)
+        self.recipe.check(history)
+        init_key, key = jax.random.split(key)
+        params = self.recipe.init(init_key)
+        return DistillState(params=params, opt_state=init_optimiser(params), key=key, update=jnp.int32(0))
+
+    def update(self, state: DistillState, hyper: DistillHyper) -> tuple[DistillState, Metrics]:
+        """`steps` gradient steps. Pure."""
+        lr = _learning_rate(state.update, hyper)
+
+        def one_step(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            params, opt_state = carry
+            play_key, key = jax.random.split(key)
+            history = self._fresh(play_key, hyper) if hyper.history is None else hyper.history
+            batch = self.recipe.sequences(key, history, self.batch)
+            (loss, metrics), grads = jax.value_and_grad(self.recipe.loss, has_aux=True)(params, batch)
+            params, opt_state, norms = optimiser_step(
+                params, opt_state, grads, lr, hyper.max_grad_norm, hyper.weight_decay
+            )
+            return (params, opt_state), metrics | norms | {"loss": loss}
+
+        keys = jax.random.split(jax.random.fold_in(state.key, state.update), self.steps)
+        (params, opt_state), metrics = jax.lax.scan(one_step, (state.params, state.opt_state), keys)
+        means = {name: jnp.mean(x) for name, x in metrics.items()} | {"lr": lr}
+        means["skipped"] = jnp.sum(metrics["skipped"])
+        return replace(state, params=params, opt_state=opt_state, update=state.update + 1), means
+
+    def _fresh(self, key: Array, hyper: DistillHyper) -> History:
+        """One trial of the source on `batch` tasks drawn anew, labelled."""
+        trial = self.recipe.trial
+        params = trial.default_params() if hyper.env_params is None else hyper.env_params
+        task_key, key = jax.random.split(key)
+        tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(task_key, self.batch), params)
+        return play(hyper.source, trial, tasks, key, params, label=True)
+
+    # --- what a run may ask of a learner -----------------------------------------------------------------------------
+    def default_hyper(self) -> DistillHyper:
+        return DistillHyper()
+
+    def describe(self) -> dict[str, str]:
+        """Names for summaries and reports."""
+        model = self.recipe.agent.model
+        name = getattr(self.recipe, "name", "distill")
+        return {"learner": name, "env": self.eval_trial.name, "model": getattr(model, "label", type(model).__name__)}
+
+    def reference(self, hyper: DistillHyper) -> dict[str, float] | None:
+        """Reference returns of one episode."""
+        env = self.eval_trial.env
+        return env.reference() if hyper.env_params is None and env.has("reference") else None
+
+    def evaluate(
+        self, state: DistillState, hyper: DistillHyper, key: Array, *, episodes: int = 4, greedy: bool = False
+    ) -> Episodes:
+        """`episodes` trials on every task of `eval_trial` (64 drawn ones where there is no list); their episodes as
+        [B, K]. Actions are sampled unless `greedy`, as a policy that learns has to explore. The key is consumed."""
+        trial = self.eval_trial
+        params = trial.default_params() if hyper.env_params is None else hyper.env_params
+        task_key, key = jax.random.split(key)
+        if trial.has("tasks"):
+            tasks = jax.tree.map(lambda x: jnp.repeat(x, episodes, axis=0), trial.tasks(params))
+        else:
+            keys = jax.random.split(task_key, 64 * episodes)
+            tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(keys, params)
+        history = play(self.recipe.policy(state.params, greedy), trial, tasks, key, params)
+        returns = episode_returns(history, trial.max_episodes)
+        lengths = episode_returns(replace(history, reward=jnp.ones_like(history.reward)), trial.max_episodes)
+        return Episodes(returns, lengths, None, lengths > 0)
+
+
+def _learning_rate(update: Array, hyper: DistillHyper) -> Array:
+    warm = jnp.minimum(1.0, (update + 1) / jnp.maximum(hyper.warmup_updates, 1.0))
+    done = jnp.clip(update / jnp.maximum(hyper.decay_updates, 1.0), 0.0, 1.0)
+    cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+    return hyper.lr * warm * jnp.where(jnp.asarray(hyper.decay_updates) > 0, cosine, 1.0)

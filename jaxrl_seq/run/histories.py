@@ -1,0 +1,81 @@
+"""Learning histories as files: one .npz with a header that says what made them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_seq.envs import Tasks, TrialEnv, make
+from jaxrl_seq.incontext.algorithms import make_algorithm
+from jaxrl_seq.incontext.histories import History, play
+
+VERSION = 1
+_HEADER = "header"
+
+
+def save_history(path: str | Path, history: History, header: dict[str, Any]) -> Path:
+    """Write `history` and `header` (JSON; needs "env" and "label", see `load_history`). The file appears at once,
+    whole. Raises ValueError for a header that lacks them."""
+    for name in ("env", "label"):
+        if name not in header:
+            raise ValueError(f"The header of a history needs {name!r}, got {sorted(header)}.")
+    path = Path(path)
+    text = json.dumps({"version": VERSION} | header)
+    arrays = {name: np.asarray(leaf) for name, leaf in _named(history).items()}
+    fresh = path.with_suffix(".new.npz")
+    np.savez_compressed(fresh, **{_HEADER: np.array(text)}, **arrays)  # pyright: ignore[reportArgumentType]
+    fresh.replace(path)
+    return path
+
+
+def load_history(path: str | Path) -> tuple[History, dict[str, Any]]:
+    """(history, header) of a file that `save_history` wrote.
+
+    Raises ValueError for a file that is missing, damaged, of another version, or whose arrays are not what its
+    environment makes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop(_HEADER)))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} holds no histories, or is damaged: {error}") from None
+    if header.get("version") != VERSION:
+        raise ValueError(f"{path} is of version {header.get('version')}; this library reads version {VERSION}.")
+    like = _example(header)
+    named = _named(like)
+    if set(named) != set(arrays):
+        raise ValueError(f"{path} has arrays {sorted(arrays)}, but histories of {header['env']} have {sorted(named)}.")
+    for name, leaf in named.items():
+        lead = 1 if name.startswith("task") else 2
+        if arrays[name].shape[lead:] != leaf.shape[lead:] or arrays[name].dtype != leaf.dtype:
+            raise ValueError(
+                f"{path}: {name} is {arrays[name].dtype}{list(arrays[name].shape)}; {header['env']} makes "
+                f"{leaf.dtype} with {list(leaf.shape[lead:])} at the end."
+            )
+    leaves = [jnp.asarray(arrays[name]) for name in named]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), header
+
+
+def _named(history: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(history)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _example(header: dict[str, Any]) -> Any:
+    """The shapes of a history of one stream and one episode."""
+    env, params = make(header["env"])
+    trial = TrialEnv(env, Tasks(env), episodes=1)
+
+    def one(key: Any) -> History:
+        tasks = jax.tree.map(lambda x: x[None], trial.sample_task(key, params))
+        return play(make_algorithm("uniform", trial, params), trial, tasks, key, params, label=header["label"])
+
+    return jax.eval_shape(one, jax.random.key(0))
