@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
-    from jaxrl_seq.run.config import TrainPPO
+    from jaxrl_seq.run.config import Config
     from jaxrl_seq.run.loop import Run
 
 USAGE = """\
@@ -58,15 +58,11 @@ def main(argv: list[str] | None = None) -> int:
 
 # --- train and resume -------------------------------------------------------------------------------------------------
 def _train(words: list[str]) -> int:
-    learners = ("ppo",)
+    from jaxrl_seq.run.config import LEARNERS, parse_train
+
     if not words or words[0].startswith("-"):
-        raise ValueError(f"Say what to train: jaxrl-seq train {'|'.join(learners)} [--help]")
-    from jaxrl_seq.envs.core.naming import known
-    from jaxrl_seq.run.config import parse_train
-
-    known(words[0], learners, "learner")
-
-    config = parse_train(words[1:])
+        raise ValueError(f"Say what to train: jaxrl-seq train {'|'.join(LEARNERS)} [--help]")
+    config = parse_train(words[0], words[1:])
     run_dir = config.placement.run_dir
     return _go(config, Path(run_dir) if run_dir else _fresh_folder(config), resume=False)
 
@@ -87,7 +83,7 @@ def _remember_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxrl_seq"))
 
 
-def _go(config: TrainPPO[Any], folder: Path, resume: bool) -> int:
+def _go(config: Config, folder: Path, resume: bool) -> int:
     from jaxrl_seq.run.loop import train
     from jaxrl_seq.run.publish import publish
 
@@ -127,7 +123,7 @@ def _print_summary(run: Run) -> None:
     print(text)
 
 
-def _fresh_folder(config: TrainPPO[Any]) -> Path:
+def _fresh_folder(config: Config) -> Path:
     """runs/<env>-<model>-<n> with the first number that is free."""
     stem = "".join(c if c.isalnum() else "_" for c in config.env)
     number = 1
@@ -136,7 +132,7 @@ def _fresh_folder(config: TrainPPO[Any]) -> Path:
     return path
 
 
-def _extra_sinks(config: TrainPPO[Any], folder: Path) -> tuple[Any, ...]:
+def _extra_sinks(config: Config, folder: Path) -> tuple[Any, ...]:
     from jaxrl_seq.run import sinks
 
     chosen: list[Any] = []

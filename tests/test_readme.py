@@ -49,5 +49,5 @@ def test_commands_parse(tmp_path, monkeypatch):
     lines = re.findall(r"jaxrl-seq train ppo (.*)", (ROOT / "README.md").read_text())
     assert len(lines) >= 3
     for line in lines:
-        config = parse_train(line.split("#")[0].split())
+        config = parse_train("ppo", line.split("#")[0].split())
         config.build()

@@ -13,7 +13,7 @@ from jaxrl_seq.run.loop import train
 
 def final_evaluation(flags: str, seeds: int):
     """The last evaluation row of `jaxrl-seq train ppo FLAGS`, a list per metric."""
-    config = parse_train(flags.split())
+    config = parse_train("ppo", flags.split())
     learner, hyper = config.build()
     options: dict[str, Any] = vars(config.run) | {"num_seeds": seeds, "evaluations": 1, "eval_episodes": 8}
     run = train(learner, hyper, progress=False, **options)

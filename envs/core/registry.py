@@ -66,7 +66,7 @@ def make(spec: str, **options: Any) -> tuple[Env, Any]:
     for an unknown id, preset or option.
     """
     head, *pairs = spec.split(",")
-    options = dict(map(_parse_option, pairs)) | options
+    options = dict(map(parse_option, pairs)) | options
     file, is_file, cls = head.rpartition(".py:")
     if is_file:
         return _build(cls, load_class(f"{file}.py", cls), options)
@@ -121,7 +121,7 @@ def _entries() -> dict[str, Entry]:
     return found | _ENTRIES
 
 
-def _parse_option(pair: str) -> tuple[str, Any]:
+def parse_option(pair: str) -> tuple[str, Any]:
     name, equals, text = pair.partition("=")
     if not equals or not name:
         raise ValueError(f"Environment option {pair!r}: write it as name=value.")

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl_seq.envs.core.trials import TrialEnv
-from jaxrl_seq.incontext.histories import History, episode_returns, play
-from jaxrl_seq.online.evaluate import Episodes
+from jaxrl_seq.incontext.histories import History, episode_returns, film, play
+from jaxrl_seq.online.evaluate import Episodes, Recording
 from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
 from jaxrl_seq.types import Array, Metrics, PyTree
 
@@ -66,11 +66,11 @@ class DistillHyper:
     """Decoupled, as a share of lr."""
     max_grad_norm: float = 1.0
     """Gradients longer than this (global norm) are scaled down to it."""
-    history: Any = None
+    history: object = None
     """A `History` to learn from; None to play fresh ones of `source` at every update."""
-    source: Any = None
+    source: object = None
     """The `ContextPolicy` that plays them."""
-    env_params: Any = None
+    env_params: object = None
     """Parameters of the environment; None for its defaults."""
 
 
@@ -141,11 +141,17 @@ class Distill:
 
     def _fresh(self, key: Array, hyper: DistillHyper) -> History:
         """One trial of the source on `batch` tasks drawn anew, labelled."""
-        trial = self.recipe.trial
-        params = trial.default_params() if hyper.env_params is None else hyper.env_params
+        trial, params = self.recipe.trial, self._params(hyper)
         task_key, key = jax.random.split(key)
-        tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(task_key, self.batch), params)
+        tasks = self._drawn(trial, task_key, self.batch, params)
         return play(hyper.source, trial, tasks, key, params, label=True)
+
+    def _drawn(self, trial: TrialEnv, key: Array, num: int, params: PyTree) -> PyTree:
+        """`num` tasks of a trial. The key is consumed."""
+        return jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(key, num), params)
+
+    def _params(self, hyper: DistillHyper) -> PyTree:
+        return self.eval_trial.default_params() if hyper.env_params is None else hyper.env_params
 
     # --- what a run may ask of a learner -----------------------------------------------------------------------------
     def default_hyper(self) -> DistillHyper:
@@ -167,18 +173,32 @@ class Distill:
     ) -> Episodes:
         """`episodes` trials on every task of `eval_trial` (64 drawn ones where there is no list); their episodes as
         [B, K]. Actions are sampled unless `greedy`, as a policy that learns has to explore. The key is consumed."""
-        trial = self.eval_trial
-        params = trial.default_params() if hyper.env_params is None else hyper.env_params
+        trial, params = self.eval_trial, self._params(hyper)
         task_key, key = jax.random.split(key)
         if trial.has("tasks"):
             tasks = jax.tree.map(lambda x: jnp.repeat(x, episodes, axis=0), trial.tasks(params))
         else:
-            keys = jax.random.split(task_key, 64 * episodes)
-            tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(keys, params)
+            tasks = self._drawn(trial, task_key, 64 * episodes, params)
         history = play(self.recipe.policy(state.params, greedy), trial, tasks, key, params)
         returns = episode_returns(history, trial.max_episodes)
         lengths = episode_returns(replace(history, reward=jnp.ones_like(history.reward)), trial.max_episodes)
-        return Episodes(returns, lengths, None, lengths > 0)
+        # episodes are those inside the trials here, so that first and last are columns
+        ends = [jnp.broadcast_to(returns[:, [k]], returns.shape) for k in (0, -1)]
+        return Episodes(returns, lengths, None, lengths > 0, *ends)
+
+    def record(
+        self, state: DistillState, hyper: DistillHyper, key: Array, *, num_envs: int = 4, max_steps: int = 200
+    ) -> Recording:
+        """The beginning of `num_envs` trials of tasks drawn anew. The key is consumed."""
+        task_key, key = jax.random.split(key)
+        params = self._params(hyper)
+        tasks = self._drawn(self.eval_trial, task_key, num_envs, params)
+        return film(self.recipe.policy(state.params, False), self.eval_trial, tasks, key, params, max_steps)
+
+    @property
+    def world(self) -> TrialEnv:
+        """The environment that `record` shows."""
+        return self.eval_trial
 
 
 def _learning_rate(update: Array, hyper: DistillHyper) -> Array:

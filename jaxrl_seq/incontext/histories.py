@@ -12,9 +12,11 @@ from flax import struct
 
 from jaxrl_seq.envs import Discrete, MultiDiscrete, Space, Tree
 from jaxrl_seq.envs.core.protocol import Env
+from jaxrl_seq.envs.core.timestep import TimeStep
 from jaxrl_seq.envs.core.trials import TrialEnv, TrialState
 from jaxrl_seq.envs.core.vector import Inputs
 from jaxrl_seq.incontext.policies import Step, View
+from jaxrl_seq.online.evaluate import Recording
 from jaxrl_seq.types import Array, PyTree
 
 
@@ -85,47 +87,80 @@ def play(
     if label:
         require_oracle(env)
     params = env.default_params() if params is None else params
+    start, keys = _start(policy, trial, tasks, key, params)
+
+    def one_step(stage: _Stage, keys: Array) -> tuple[_Stage, dict[str, PyTree]]:
+        after, step, log_prob, timestep = _advance(policy, trial, stage, keys, params)
+        info = {name: x for name, x in timestep.info.items() if not name.startswith(("inner_", "episode"))}
+        seen = dict(
+            obs=compact(env.observation_space(), stage.view.obs),
+            first=stage.view.inputs.obs["first_inner"][:, 0] > 0,
+            action=compact(env.action_space(), step.action),
+            reward=step.reward,
+            done=step.done,
+            episode=timestep.info["episode"],
+            log_prob=log_prob.astype(jnp.float32),
+            valid=~stage.over,
+            optimal=optimal_actions(trial, keys[3], stage.view.state, params) if label else None,
+            info=info,
+        )
+        return after, seen
+
+    _, seen = jax.lax.scan(one_step, start, keys)
+    return History(task=tasks, **seen)
+
+
+def film(
+    policy: Any, trial: TrialEnv, tasks: PyTree, key: Array, params: PyTree = None, max_steps: int = 200
+) -> Recording:
+    """The states of a trial of `policy` on each of `tasks` [B, ...], up to `max_steps` steps. The key is consumed."""
+    params = trial.default_params() if params is None else params
+    start, keys = _start(policy, trial, tasks, key, params)
+
+    def one_step(stage: _Stage, keys: Array) -> tuple[_Stage, tuple[PyTree, Array, Array]]:
+        after, step, _, _ = _advance(policy, trial, stage, keys, params)
+        return after, (stage.view.state, step.reward, ~stage.over)
+
+    end, (states, rewards, running) = jax.lax.scan(one_step, start, keys[:max_steps])
+    states = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), states, end.view.state)
+    return Recording(states, rewards, jnp.sum(running, axis=0, dtype=jnp.int32))
+
+
+@struct.dataclass
+class _Stage:
+    memory: PyTree
+    view: View
+    over: Array  # bool [B], the trial has ended
+
+
+def _start(policy: Any, trial: TrialEnv, tasks: PyTree, key: Array, params: PyTree) -> tuple[_Stage, Array]:
+    """(fresh trials and memories, keys [T, 4] of their steps)."""
     num = jax.tree.leaves(tasks)[0].shape[0]
     init_key, reset_key, key = jax.random.split(key, 3)
     state, timestep = jax.vmap(trial.reset_to, in_axes=(0, 0, None))(jax.random.split(reset_key, num), tasks, params)
-    space = env.action_space()
-    action = jax.vmap(space.sample)(jax.random.split(key, num))  # for its type only
+    action = jax.eval_shape(jax.vmap(trial.action_space().sample), jax.random.split(key, num))
     inputs = Inputs(
         obs=timestep.obs,
-        prev_action=jnp.zeros_like(action),
+        prev_action=jnp.zeros(action.shape, action.dtype),
         prev_reward=timestep.reward,
         first=timestep.first,
         action_mask=timestep.action_mask,
     )
+    stage = _Stage(policy.init(init_key, num), View(inputs, state), jnp.zeros(num, bool))
+    return stage, jax.random.split(key, (trial.horizon, 4))
 
-    def one_step(carry: PyTree, key: Array) -> tuple[PyTree, dict[str, PyTree]]:
-        memory, view, over = carry
-        act_key, step_key, observe_key, label_key = jax.random.split(key, 4)
-        memory, action, log_prob = policy.act(act_key, memory, view)
-        keys = jax.random.split(step_key, num)
-        state, timestep = jax.vmap(trial.step, in_axes=(0, 0, 0, None))(keys, view.state, action, params)
-        after = View(Inputs(timestep.obs, action, timestep.reward, timestep.first, timestep.action_mask), state)
-        info = dict(timestep.info)
-        done, episode = info.pop("inner_done"), info.pop("episode")
-        del info["inner_return"], info["inner_length"]  # they follow from the rest
-        memory = policy.observe(observe_key, memory, Step(view, action, timestep.reward, done, after))
-        seen = dict(
-            obs=compact(env.observation_space(), view.obs),
-            first=view.inputs.obs["first_inner"][:, 0] > 0,
-            action=compact(space, action),
-            reward=timestep.reward,
-            done=done,
-            episode=episode,
-            log_prob=log_prob.astype(jnp.float32),
-            valid=~over,
-            optimal=optimal_actions(trial, label_key, view.state, params) if label else None,
-            info=info,
-        )
-        return (memory, after, over | timestep.done), seen
 
-    start = (policy.init(init_key, num), View(inputs, state), jnp.zeros(num, bool))
-    _, seen = jax.lax.scan(one_step, start, jax.random.split(key, trial.horizon))
-    return History(task=tasks, **seen)
+def _advance(
+    policy: Any, trial: TrialEnv, stage: _Stage, keys: Array, params: PyTree
+) -> tuple[_Stage, Step, Array, TimeStep]:
+    """(what follows; the step; the log-probability [B] of its action; what the trials said to it)."""
+    memory, action, log_prob = policy.act(keys[0], stage.memory, stage.view)
+    step_keys = jax.random.split(keys[1], log_prob.shape[0])
+    state, timestep = jax.vmap(trial.step, in_axes=(0, 0, 0, None))(step_keys, stage.view.state, action, params)
+    after = View(Inputs(timestep.obs, action, timestep.reward, timestep.first, timestep.action_mask), state)
+    step = Step(stage.view, action, timestep.reward, timestep.info["inner_done"], after)
+    memory = policy.observe(keys[2], memory, step)
+    return _Stage(memory, after, stage.over | timestep.done), step, log_prob, timestep
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

@@ -216,6 +216,11 @@ class PPO:
         return record(env, self.agent, state.params, key, params, max_steps=max_steps, greedy=self._is_greedy)
 
     @property
+    def world(self) -> Env:
+        """The environment that `record` shows."""
+        return self.env.env
+
+    @property
     def _eval_env(self) -> VecEnv:
         """A pool is sized for rollouts; an evaluation resets as needed."""
         policy = "select" if self.env.reset_policy == "pool" else self.env.reset_policy

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import tyro
 
-from jaxrl_seq.envs import Env, Tasks, TrialEnv, VecEnv, make
+from jaxrl_seq.envs import Env, Tasks, TrialEnv
 from jaxrl_seq.envs.core.naming import known
-from jaxrl_seq.models import ModelConfig, config_to_dict, model_config
-from jaxrl_seq.online import PPO, PPOHyper, make_ppo
+from jaxrl_seq.models import config_to_dict, model_config
 from jaxrl_seq.run.loop import RunOptions
-
-Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
@@ -67,71 +65,6 @@ class Trial:
         return TrialEnv(env, train, self.episodes, self.steps), TrialEnv(env, test, self.episodes, self.steps)
 
 
-@dataclass(frozen=True)
-class TrainPPO(Generic[Model]):
-    """Train PPO with a memory on an environment, all on the device."""
-
-    model: Model
-    """Sizes of the memory; which flags there are depends on --model."""
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = "s5"
-    """The memory: see `jaxrl-seq list models`."""
-    env: str = "tmaze"
-    """Environment id: name[-preset][,option=value ...] or gymnax:ID; see `jaxrl-seq list envs`."""
-    num_envs: int = 64
-    """Environments stepped together."""
-    num_steps: int | None = None
-    """Steps of each environment per update; a multiple of a fixed episode length wastes nothing. By default 102, or
-    one whole trial."""
-    epochs: int = 4
-    """Passes over each rollout."""
-    minibatches: int = 4
-    """Parts of each pass: whole environments, so num_envs must be divisible by it."""
-    reset_policy: Literal["auto", "sync", "select", "pool"] = "auto"
-    """How finished episodes are replaced."""
-    anneal_lr: bool = True
-    """Let the learning rate fall linearly to zero over the run."""
-    trial: Trial = field(default_factory=Trial)
-    hyper: tyro.conf.OmitArgPrefixes[PPOHyper] = field(default_factory=PPOHyper)
-    run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
-    placement: tyro.conf.OmitArgPrefixes[Placement] = field(default_factory=Placement)
-
-    def build(self) -> tuple[PPO, PPOHyper]:
-        """The learner and its hyper-parameters. ValueError for anything that cannot work."""
-        inner, params = make(self.env)
-        env, eval_env = self.trial.around(inner)
-        num_steps = self.num_steps or (env.horizon if self.trial.given else 102)
-        if isinstance(env, TrialEnv):
-            _check_trial(env, num_steps, self.model_name, self.model)
-        vec = VecEnv(env, self.num_envs, self.reset_policy)
-        assert isinstance(self.model, ModelConfig)
-        learner = make_ppo(
-            vec,
-            self.model.build(),
-            num_steps=num_steps,
-            epochs=self.epochs,
-            minibatches=self.minibatches,
-            eval_env=eval_env,
-        )
-        updates = -(-self.run.total_steps // learner.steps_per_update)
-        anneal = float(updates) if self.anneal_lr else self.hyper.anneal_updates
-        return learner, dataclasses.replace(self.hyper, env_params=params, anneal_updates=anneal)
-
-    def record(self) -> dict[str, Any]:
-        """What config.json keeps: names for people and everything that `load` needs."""
-        kept = (f.name for f in dataclasses.fields(self) if f.name != "placement")
-        settings = {name: getattr(self, name) for name in kept}
-        settings["hyper"] = {k: v for k, v in vars(self.hyper).items() if k != "env_params"}
-        settings["run"], settings["trial"] = dataclasses.asdict(self.run), dataclasses.asdict(self.trial)
-        settings["model"] = config_to_dict(self.model)
-        return {
-            "command": "train ppo",
-            "env": self.env,
-            "model": self.model_name,
-            "learner": "ppo",
-            "settings": settings,
-        }
-
-
 _WINDOWS = {
     **dict.fromkeys(("transformer", "transformer_xl", "gtrxl"), "window"),
     **dict.fromkeys(("convformer", "gmlp"), "kernel"),
@@ -148,52 +81,105 @@ def reach(name: str, model: Any) -> int | None:
     return window if getattr(model, "inference", "") == "window" else model.layers * (window - 1) + 1
 
 
-def _check_trial(trial: TrialEnv, num_steps: int, name: str, model: Any) -> None:
-    """ValueError where a trial fits neither the rollouts nor the model."""
-    horizon, limit = trial.horizon, reach(name, model)
-    if trial.fixed_length and num_steps % horizon and horizon % num_steps:
-        raise ValueError(
-            f"--num-steps {num_steps} cuts trials of {horizon} steps anywhere: leave it out for whole trials, or use a "
-            f"multiple of {horizon} or a number that divides it."
-        )
-    if limit is not None and limit < horizon:
+LEARNERS = {
+    "ppo": "jaxrl_seq.run.config_ppo:TrainPPO",
+    "ad": "jaxrl_seq.run.config_distill:TrainAD",
+    "ad-eps": "jaxrl_seq.run.config_distill:TrainADEps",
+    "dpt": "jaxrl_seq.run.config_distill:TrainDPT",
+    "headless-ad": "jaxrl_seq.run.config_distill:TrainHeadlessAD",
+}
+"""What `jaxrl-seq train` trains -> the class of its `Config`, which is imported when asked for."""
+
+
+def check_reach(name: str, model: Any, steps: int) -> None:
+    """ValueError where model `name` cannot see over a trial of that many steps."""
+    limit = reach(name, model)
+    if limit is not None and limit < steps:
         field = _WINDOWS[name]
         raise ValueError(
-            f"A trial has {horizon} steps, but {name} sees {limit} steps back at most (--model.{field} "
-            f"{getattr(model, field)}): what was learnt at the start would be gone. Use --model.{field} {horizon}, "
+            f"A trial has {steps} steps, but {name} sees {limit} steps back at most (--model.{field} "
+            f"{getattr(model, field)}): what was learnt at the start would be gone. Use --model.{field} {steps}, "
             "fewer episodes, or a model without a limit, such as gru or s5."
         )
 
 
-def parse_train(argv: list[str]) -> TrainPPO[Any]:
-    """What the flags ask for. The model's own flags are known only once its name is, so that is read first."""
-    name = _flag(argv, "--model") or "s5"
+class Config(Protocol):
+    """What the commands need of a learner's settings: a frozen dataclass, generic in its `model`."""
+
+    LEARNER: ClassVar[str]
+    HYPER: ClassVar[type]
+    """The class of the hyper-parameters."""
+    env: str
+    model_name: str
+    trial: Trial
+    run: RunOptions
+    placement: Placement
+
+    def build(self) -> tuple[Any, Any]:
+        """The learner and its hyper-parameters. ValueError for anything that cannot work."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What config.json keeps; see `record_of`."""
+        ...
+
+
+def config_class(learner: str) -> Any:
+    """The class of a learner's `Config`. ValueError for an unknown learner."""
+    module, _, name = LEARNERS[known(learner, LEARNERS, "learner")].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def parse_train(learner: str, argv: list[str]) -> Any:
+    """The `Config` that the flags ask for. The model's own flags are known only once its name is, so that is read
+    first."""
+    cls = config_class(learner)
+    default = next(field.default for field in dataclasses.fields(cls) if field.name == "model_name")
+    name = _flag(argv, "--model") or str(default)
     return tyro.cli(
-        TrainPPO[type(model_config(name))],
+        cls[type(model_config(name))],
         args=argv,
-        prog="jaxrl-seq train ppo",
+        prog=f"jaxrl-seq train {learner}",
         config=(tyro.conf.SuppressFixed,),
     )
 
 
-def load(run_dir: str | Path) -> TrainPPO[Any]:
-    """The config that a run folder was made from. ValueError for a folder that is no run, or no run of the CLI."""
+def record_of(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    """Names for people and everything that `load` needs: all fields but the placement, and but those of the
+    hyper-parameters that are named in `without`."""
+    kept = (f.name for f in dataclasses.fields(config) if f.name != "placement")
+    settings = {name: getattr(config, name) for name in kept}
+    settings["hyper"] = {k: v for k, v in vars(config.hyper).items() if k not in without}
+    settings["run"], settings["trial"] = dataclasses.asdict(config.run), dataclasses.asdict(config.trial)
+    settings["model"] = config_to_dict(config.model)
+    return {
+        "command": f"train {config.LEARNER}",
+        "env": config.env,
+        "model": config.model_name,
+        "learner": config.LEARNER,
+        "settings": settings,
+    }
+
+
+def load(run_dir: str | Path) -> Any:
+    """The `Config` that a run folder was made from. ValueError for a folder that is no run, or no run of the CLI."""
     path = Path(run_dir) / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} holds no run (no config.json). Give the folder that `jaxrl-seq train` printed.")
     record = json.loads(path.read_text())
-    if record.get("command") != "train ppo":
+    command, _, learner = record.get("command", "").partition(" ")
+    if command != "train" or learner not in LEARNERS:
         raise ValueError(
-            f"{run_dir} was not made by `jaxrl-seq train ppo`: go on with train(..., run_dir=..., resume=True) "
+            f"{run_dir} was not made by `jaxrl-seq train`: go on with train(..., run_dir=..., resume=True) "
             "in the script that made it."
         )
+    cls = config_class(learner)
     settings = dict(record["settings"])
     model = dict(settings.pop("model"))
     settings["model"] = model_config(model.pop("name"), **model)
-    settings["hyper"] = _filled(PPOHyper, settings["hyper"])
-    settings["run"] = _filled(RunOptions, settings["run"])
-    settings["trial"] = _filled(Trial, settings.get("trial", {}))
-    return _filled(TrainPPO, settings)
+    kinds = {"hyper": cls.HYPER, "run": RunOptions, "trial": Trial}
+    settings |= {name: _filled(kind, settings.get(name, {})) for name, kind in kinds.items()}
+    return _filled(cls, settings)
 
 
 def _filled(cls: Any, values: dict[str, Any]) -> Any:

@@ -1,10 +1,11 @@
-"""Learning histories as files: one .npz with a header that says what made them."""
+"""Learning histories: made by name, and kept in one .npz with a header that says what made them."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,54 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_seq.envs import Tasks, TrialEnv, make
+from jaxrl_seq.envs.core.registry import parse_option
 from jaxrl_seq.incontext.algorithms import make_algorithm
-from jaxrl_seq.incontext.histories import History, play
+from jaxrl_seq.incontext.histories import History, play, thin
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where learning histories come from: `streams` copies of an algorithm on every task, recorded while they learn."""
+
+    source: str = "q-learning"
+    """The algorithm: uniform, expert, noisy-expert, sweeper, thompson, ucb, greedy, lin-ucb, lin-thompson, q-learning,
+    psrl, ucb-vi, dpt-behaviour; options as in noisy-expert,top=0.5."""
+    source_episodes: int = 200
+    """Episodes that it learns for."""
+    every: int = 4
+    """Keep every so many-th of them."""
+    streams: int = 32
+    """Copies on every task; where tasks are infinitely many, streams in all, a task each."""
+    source_seed: int = 0
+    """Of tasks and copies."""
+
+
+def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False) -> History:
+    """The histories of `source` on the tasks of `trial`, by one device program. ValueError for impossible sizes."""
+    if min(source.source_episodes, source.every, source.streams) < 1:
+        raise ValueError(
+            f"source_episodes ({source.source_episodes}), every ({source.every}) and streams ({source.streams}) must "
+            "be at least 1."
+        )
+    learning = replace(trial, episodes=source.source_episodes, steps=0)
+    name, *pairs = source.source.split(",")
+    policy = make_algorithm(name, learning, params, **dict(map(parse_option, pairs)))
+
+    def run(key: Any) -> History:
+        task_key, key = jax.random.split(key)
+        if trial.has("tasks"):
+            tasks = jax.tree.map(lambda x: jnp.repeat(x, source.streams, axis=0), trial.tasks(params))
+        else:
+            keys = jax.random.split(task_key, source.streams)
+            tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(keys, params)
+        history = play(policy, learning, tasks, key, params, label=label)
+        return history if source.every == 1 else thin(history, source.every, trial.env.horizon)
+
+    return jax.jit(run)(jax.random.key(source.source_seed))
+
+
 _HEADER = "header"
 
 

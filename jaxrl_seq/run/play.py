@@ -9,17 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl_seq.envs import make
 from jaxrl_seq.online import Recording
 from jaxrl_seq.run.checkpoint import Checkpoints
-from jaxrl_seq.run.config import TrainPPO
+from jaxrl_seq.run.config import Config
 from jaxrl_seq.run.in_context import judge_learner, require_trials
 from jaxrl_seq.run.lanes import Lanes, lane
 from jaxrl_seq.run.metrics import evaluation_interval, evaluation_metrics
 from jaxrl_seq.run.programs import evaluation_keys
 
 
-def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+def play_run(config: Config, folder: Path, episodes: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Evaluate the last good checkpoint: {"greedy": ..., "sampled": ...}, each with means over all lanes.
 
     The interval is a bootstrap over seeds, or over episodes where the run has one seed.
@@ -37,7 +36,7 @@ def play_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) 
     return results
 
 
-def judge_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0) -> dict[str, Any]:
+def judge_run(config: Config, folder: Path, episodes: int, seed: int = 0) -> dict[str, Any]:
     """Trials of `episodes` episodes of the last good checkpoint; see `in_context.judge`. ValueError without trials."""
     learner, hyper = config.build()
     require_trials(learner)
@@ -46,7 +45,7 @@ def judge_run(config: TrainPPO[Any], folder: Path, episodes: int, seed: int = 0)
 
 
 def record_run(
-    config: TrainPPO[Any], folder: Path, env_spec: str | None, episodes: int, seed: int = 0, max_steps: int = 200
+    config: Config, folder: Path, env_spec: str | None, episodes: int, seed: int = 0, max_steps: int = 200
 ) -> tuple[Any, Any, Recording]:
     """(environment, its params, greedy episodes of the last good checkpoint's first lane in it).
 
@@ -54,20 +53,22 @@ def record_run(
     """
     _, _, state = _restore(config, folder, seed)
     state = lane(state, 0) if config.run.num_seeds > 1 else state
-    learner, hyper = dataclasses.replace(config, env=env_spec or config.env, reset_policy="auto").build()
+    learner, hyper = config.build()
     key = jax.random.key(seed)
-    own = config.trial.around(make(config.env)[0])[0]
-    spaces = [(e.observation_space(), e.action_space()) for e in (learner.env.env, own)]
-    if spaces[0] != spaces[1]:
-        raise ValueError(f"{folder} learnt with spaces {spaces[1]}, but {env_spec} has {spaces[0]}.")
+    if env_spec and env_spec != config.env:
+        shown = dataclasses.replace(config, env=env_spec).build()  # pyright: ignore[reportArgumentType]
+        spaces = [(e.observation_space(), e.action_space()) for e in (shown[0].world, learner.world)]
+        if spaces[0] != spaces[1]:
+            raise ValueError(f"{folder} learnt with spaces {spaces[1]}, but {env_spec} has {spaces[0]}.")
+        learner, hyper = shown
 
     def play(state: Any, key: Any) -> Recording:
         return learner.record(state, hyper, key, num_envs=episodes, max_steps=max_steps)
 
-    return learner.env.env, hyper.env_params, jax.device_get(jax.jit(play)(state, key))
+    return learner.world, hyper.env_params, jax.device_get(jax.jit(play)(state, key))
 
 
-def _restore(config: TrainPPO[Any], folder: Path, seed: int) -> tuple[Any, Any, Any]:
+def _restore(config: Config, folder: Path, seed: int) -> tuple[Any, Any, Any]:
     """(the learner, or its lanes; a key of `seed` for each; the state of the last good checkpoint)."""
     learner, hyper = config.build()
     lanes = Lanes(learner, config.run.num_seeds)

@@ -47,7 +47,7 @@ def film_run(run: Run, num_envs: int = 4) -> Path | None:
 
     assert run.folder is not None
     learner = run.learner
-    if not hasattr(learner, "record") or not learner.env.env.has("render"):
+    if not hasattr(learner, "record") or not learner.world.has("render"):
         return None
     state = lane(run.state, 0) if run.summary["seeds"] > 1 else run.state
     key = jax.random.key(0xF11)
@@ -55,7 +55,7 @@ def film_run(run: Run, num_envs: int = 4) -> Path | None:
     def play(state, hyper, key):
         return learner.record(state, hyper, key, num_envs=num_envs)
 
-    clips = [clip.frames for clip in draw(learner.env.env, run.hyper.env_params, jax.jit(play)(state, run.hyper, key))]
+    clips = [clip.frames for clip in draw(learner.world, run.hyper.env_params, jax.jit(play)(state, run.hyper, key))]
     path = run.folder / "videos" / "final.gif"
     path.parent.mkdir(exist_ok=True)
     write_gif(path, grid(clips), fps=15, scale=2)

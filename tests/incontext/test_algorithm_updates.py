@@ -1,4 +1,4 @@
-"""Algorithms against slow twins of their updates, their log-probabilities against frequencies, and what does not fit."""
+"""Algorithms against slow twins of their updates, log-probabilities against frequencies, and what does not fit."""
 
 from __future__ import annotations
 
@@ -101,6 +101,18 @@ def test_ridge_regression(strict: None):
     drawn = rng.multivariate_normal(theta, 1.5**2 * covariance, 20_000)
     twin = np.bincount(np.argmax(drawn @ features.T, axis=1), minlength=6) / 20_000
     assert abs(won - twin).max() < 0.025
+
+
+def test_priors_are_those_of_the_environment():
+    trial, params = trial_of("linear_bandit")
+    linear = make_algorithm("lin-thompson", trial, params).algorithm
+    assert float(linear.noise**2 / linear.ridge) == pytest.approx(1 / 2)  # theta ~ N(0, 1 / d)
+    arms = make_algorithm("thompson", trial, params).algorithm
+    drawn = jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(jax.random.key(0), 20_000), params)
+    np.testing.assert_allclose(arms.prior_variance, (drawn @ params.features.T).var(0), rtol=0.05)
+    trial, params = trial_of("gaussian_bandit")
+    arms = make_algorithm("thompson", trial, params.replace(high=jnp.float32(3))).algorithm
+    np.testing.assert_allclose([arms.prior_mean, arms.prior_variance, arms.noise], [1.5, 0.75, 0.3], rtol=1e-6)
 
 
 def test_model_of_an_mdp_and_its_posterior(strict: None):
@@ -224,19 +236,18 @@ def test_thompson_sampling_matches_its_posterior():
     assert np.isnan(said).all()  # not known, and not claimed to be
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_noisy_expert_in_a_room(schedule: str):
+def test_noisy_expert_in_a_room():
     trial, params = trial_of("darkroom,size=5,limit=12", 20)
-    options = {"schedule": schedule, "max_performance": 0.8, "eps": 0.4}
-    algorithm = make_algorithm("noisy-expert", trial, params, **options).algorithm
+    algorithm = make_algorithm("noisy-expert", trial, params, max_performance=0.8).algorithm
     state, _ = trial.reset_to(jax.random.key(0), jnp.int32(2), params)  # the goal is up
-    view = view_of(12)
-    view = View(view.inputs, state.replace(episode=jnp.int32(9)))
-    eps = {"constant": 0.4, "linear": 1 - 0.8 * 9 / 18}[schedule]
+    view = View(view_of(12).inputs, state.replace(episode=jnp.int32(9)))
+    eps = 1 - 0.8 * 9 / 18
     chances = eps / 5 + (1 - eps) * np.eye(5)[0]
     taken, said = frequencies(algorithm, algorithm.init(jax.random.key(0)), view, 5)
     check_chances(taken, chances)
     np.testing.assert_allclose(said, chances, rtol=1e-5)
+    expert = make_algorithm("expert", trial, params).algorithm
+    assert [float(x) for x in expert.act(jax.random.key(0), (), view)[1:]] == [0, 0]
 
 
 def test_noise_falls_to_its_floor_and_stays():
@@ -244,15 +255,16 @@ def test_noise_falls_to_its_floor_and_stays():
     noisy = make_algorithm("noisy-expert", trial, max_performance=0.7).algorithm
     eps = [float(noisy.chance_of_noise(jnp.float32(0), jnp.int32(n))) for n in (0, 45, 90, 99)]
     np.testing.assert_allclose(eps, [1.0, 0.65, 0.3, 0.3], atol=1e-6)
+    fixed = make_algorithm("noisy-expert", trial, schedule="constant", eps=0.4).algorithm
+    assert float(fixed.chance_of_noise(fixed.init(jax.random.key(0)), jnp.int32(90))) == pytest.approx(0.4)
     own = make_algorithm("noisy-expert", trial, max_performance=0.7, schedule="stream").init(jax.random.key(0), 5000)
     assert scipy.stats.kstest(np.asarray(own), scipy.stats.uniform(0.3, 0.7).cdf).pvalue > 1e-3
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", [PSRL, UCBVI])
-def test_streams_do_not_mind_each_other(kind: type):
+def test_streams_do_not_mind_each_other():
     """Nor that plans are made for all streams in one go, whether or not their episodes open."""
-    policy = Streams(kind(states=3, actions=2, horizon=4))
+    policy = Streams(PSRL(states=3, actions=2, horizon=4))
     views = [view_of(s, first=first) for s, first in ((0, True), (2, False), (1, True))]
     flat = [View(view.inputs, ()) for view in views]
     key, rng = jax.random.key(0), np.random.default_rng(0)
@@ -331,7 +343,15 @@ def test_every_name_makes_a_policy_whose_numbers_are_traced():
         trial, params = trial_of(next((spec for start, spec in specs.items() if name.startswith(start)), "odd_bandit"))
         policy = make_algorithm(name, trial, params)
         assert isinstance(policy, Streams)
-        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(policy) if not isinstance(leaf, float))
-        tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(jax.random.key(0), 2), params)
-        shape = jax.eval_shape(lambda p, t=trial, x=tasks, q=params: play(p, t, x, jax.random.key(0), q), policy)
-        assert shape.log_prob.shape == (trial.horizon, 2)
+        # a swept option is one value per lane, not a new program
+        assert all(isinstance(leaf, jax.Array | float) for leaf in jax.tree.leaves(policy))
+
+
+def test_continuous_actions_are_for_oracles_and_chance():
+    """A uniform action has a density, that of an expert has none."""
+    trial, params = trial_of("point_robot,limit=5")
+    tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(jax.random.split(jax.random.key(0), 3), params)
+    run = jax.jit(play, static_argnums=1)
+    for name, said in (("expert", np.nan), ("uniform", -2 * np.log(0.2))):  # of the square [-.1, .1]^2
+        h = run(make_algorithm(name, trial, params), trial, tasks, jax.random.key(1), params)
+        np.testing.assert_allclose(h.log_prob, said, rtol=1e-6)

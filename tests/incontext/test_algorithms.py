@@ -58,7 +58,7 @@ COINS = "bernoulli_bandit,arms=5,pulls=100"
 @pytest.mark.parametrize(
     ("name", "documented", "measured"),
     # total rewards; measured: regrets, by 40 000 bandits of ours
-    [("uniform", 50.1, 33.3), ("thompson", 74.9, 8.3), ("greedy", 75.8, 7.5), ("ucb", 77.5, 6.0)],
+    [("thompson", 74.9, 8.3), ("greedy", 75.8, 7.5), ("ucb", 77.5, 6.0)],
 )
 def test_five_coins(name: str, documented: float, measured: float):
     h = history(COINS, name, 2000)
@@ -96,20 +96,27 @@ def test_linear_algorithms_use_the_features():
 
 
 def test_offline_estimates():
-    h = history("gaussian_bandit,arms=5,pulls=100", "dpt-behaviour", 10_000)
+    h = history("gaussian_bandit,arms=5,pulls=100", "dpt-behaviour", 8000)
     # documented: suboptimality after 20 and 100 pulls
     expected = {"posterior": (0.098, 0.051), "mean": (0.124, 0.067), "lcb": (0.165, 0.098)}
-    for column, steps in enumerate((20, 100)):
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def gaps(h: History, steps: int) -> Any:
         pulls = pulls_within(h, 5, steps)
-        np.testing.assert_allclose(pulls.counts.sum(-1), steps)
-        found = {
+        scores = {
             "posterior": posterior_mean(pulls, 0.5, 0.09 * 12),
             "mean": lower_bounds(pulls, 0.0),
             "lcb": lower_bounds(pulls),
         }
-        for name, scores in found.items():
-            gap = np.asarray(suboptimality(h.task, jnp.argmax(scores, -1)))
-            assert abs(gap.mean() - expected[name][column]) < 4 * gap.std() / 100 + 0.002, (name, steps)
+        lost = {name: suboptimality(h.task, jnp.argmax(score, -1)) for name, score in scores.items()}
+        return lost, pulls.counts.sum(-1)
+
+    for column, steps in enumerate((20, 100)):
+        lost, count = gaps(h, steps)
+        np.testing.assert_allclose(count, steps)
+        for name, gap in lost.items():
+            tolerance = 4 * float(gap.std()) / len(gap) ** 0.5 + 0.002
+            assert abs(float(gap.mean()) - expected[name][column]) < tolerance, (name, steps)
     with pytest.raises(ValueError, match="100 steps have no first 101"):
         pulls_within(h, 5, 101)
 

@@ -27,7 +27,7 @@ def test_train_leaves_a_whole_folder(run):
 
 
 def test_config_comes_back(run):
-    asked = parse_train([*SHORT.split(), "--lr", "0.5", "--anneal-lr"])
+    asked = parse_train("ppo", [*SHORT.split(), "--lr", "0.5", "--anneal-lr"])
     assert asked.hyper.lr == 0.5 and asked.anneal_lr
     loaded = load(run)
     assert loaded.env == "tmaze,length=5" and loaded.model.width == 8 and loaded.run.total_steps == 200

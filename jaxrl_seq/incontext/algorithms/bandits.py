@@ -217,10 +217,10 @@ class DPTBehaviour:
     def init(self, key: Array) -> Array:
         """float32 [A]: the stream's chances."""
         flat_key, arm_key, key = jax.random.split(key, 3)
-        flat = jax.random.dirichlet(flat_key, jnp.ones(self.arms))
+        raw = jax.random.exponential(flat_key, (self.arms,))  # a flat Dirichlet is normalised exponentials
         one = jax.nn.one_hot(jax.random.randint(arm_key, (), 0, self.arms), self.arms)
         share = jax.random.randint(key, (), 0, 11) / 10
-        return (1 - share) * flat + share * one
+        return (1 - share) * raw / raw.sum() + share * one
 
     def act(self, key: Array, memory: Array, view: View) -> tuple[Array, Array, Array]:
         chances = memory * allowed(view, self.arms)
