@@ -1,4 +1,4 @@
-"""The command line: `jaxrl-seq train ppo | resume | eval | report | list | render | check | new-env`."""
+"""The command line: `jaxrl-seq train | resume | collect | eval | report | list | render | check | new-env`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ USAGE = """\
 jaxrl-seq: reinforcement learning with sequence models, end to end on the device
 
   jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
+  jaxrl-seq train ad|ad-eps|dpt|headless-ad    distil a policy that learns in its context from learning histories
+  jaxrl-seq collect histories --env darkroom   record such histories in a file
   jaxrl-seq resume RUN                         go on with an interrupted run, bit for bit
   jaxrl-seq eval RUN                           play episodes with a trained agent; --in-context 50: long trials
   jaxrl-seq report RUN                         write RUN/report.html again
@@ -39,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "resume": _resume,
+        "collect": _collect,
         "eval": _eval,
         "report": _report,
         "list": _list,
@@ -141,6 +144,20 @@ def _extra_sinks(config: Config, folder: Path) -> tuple[Any, ...]:
     if config.placement.wandb:
         chosen.append(sinks.WandbSink(name=folder.name))
     return tuple(chosen)
+
+
+# --- learning histories -----------------------------------------------------------------------------------------------
+def _collect(words: list[str]) -> int:
+    import tyro
+
+    from jaxrl_seq.run.histories import Collect
+
+    if words[:1] != ["histories"]:
+        raise ValueError("Say what to collect: jaxrl-seq collect histories --env darkroom --source q-learning")
+    options = tyro.cli(Collect, args=words[1:], prog="jaxrl-seq collect histories")
+    _remember_compilations()
+    print(options.run())
+    return 0
 
 
 # --- eval and report --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from flax import struct
 
 from jaxrl_seq.envs.core import rendering as draw
 from jaxrl_seq.envs.core.protocol import TaskEnv
-from jaxrl_seq.envs.core.spaces import Box, Discrete, Space
+from jaxrl_seq.envs.core.spaces import Box, Discrete, MultiDiscrete, Space
 from jaxrl_seq.envs.core.timestep import TimeStep, opening, transition
 from jaxrl_seq.envs.gridworlds.grid import ARROWS, FLOOR, MOVES, STAY, clock_bar, tiles, token
 
@@ -37,7 +37,7 @@ class _Room(TaskEnv[Any, tuple[()]]):
     limit: int = 20
     """Steps of an episode."""
     coordinates: bool = False
-    """Show the position as two numbers in 0 .. 1 instead of the cell's number."""
+    """Show row and column as numbers in 0 .. 1."""
 
     def __post_init__(self) -> None:
         for field, least in (("size", 2), ("limit", 1)):
@@ -56,16 +56,14 @@ class _Room(TaskEnv[Any, tuple[()]]):
         return ()
 
     def observation_space(self) -> Space:
-        return Box(0.0, 1.0, (2,)) if self.coordinates else Discrete(self.cells)
+        return Box(0.0, 1.0, (2,)) if self.coordinates else MultiDiscrete((self.size, self.size))
 
     def action_space(self) -> Discrete:
         return Discrete(ACTIONS)
 
     def _obs(self, state: Any) -> Array:
-        if self.coordinates:
-            place = jnp.stack([state.cell // self.size, state.cell % self.size])
-            return place.astype(jnp.float32) / (self.size - 1)
-        return state.cell
+        place = jnp.stack([state.cell // self.size, state.cell % self.size])
+        return place.astype(jnp.float32) / (self.size - 1) if self.coordinates else place
 
     def _moved(self, cell: Array, action: Array) -> Array:
         step = jnp.asarray(MOVES)[action]
@@ -124,8 +122,8 @@ class _Room(TaskEnv[Any, tuple[()]]):
 class DarkRoom(_Room):
     """Find a hidden goal in an empty room; standing on it pays 1 a step (Laskin et al. 2022).
 
-    The task is the goal's cell, uniform over all. Observation int32 []: the number of the own cell (or float32 [2]: row
-    and column in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit`
+    The task is the goal's cell, uniform over all. Observation int32 [2]: row and column of the own cell (or float32
+    [2] in 0 .. 1); the goal is never seen. Actions: up, right, down, left, stay. Every episode lasts `limit`
     steps. With `once` only the first step on the goal pays. With `permuted` the goal is known, the corner opposite to
     the start, and the task is which of the 120 permutations of the actions is in force. `info["success"]`: the goal
     has been stood on.

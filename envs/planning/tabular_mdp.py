@@ -87,12 +87,10 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
     def solve(self, chances: Array, means: Array) -> MDP:
         """The task of given chances [N, A, N] and mean rewards [N, A], by backward induction."""
 
-        def back(value: Array, _: None) -> tuple[Array, Array]:
-            q = means + jnp.matmul(chances, value, precision=jax.lax.Precision.HIGHEST)
-            return q.max(-1), jnp.argmax(q, -1).astype(jnp.int8)
-
-        value, best = jax.lax.scan(back, jnp.zeros(self.states, jnp.float32), length=self.limit, reverse=True)
-        return MDP(cumulative=jnp.cumsum(chances, -1), means=means, best=best, value=value[0])
+        q, value = value_iteration(chances, means, self.limit)
+        return MDP(
+            cumulative=jnp.cumsum(chances, -1), means=means, best=jnp.argmax(q, -1).astype(jnp.int8), value=value[0, 0]
+        )
 
     def reset_to(self, key: Array, task: MDP, params: TabularMDPParams) -> tuple[TabularMDPState, TimeStep]:
         del key
@@ -166,3 +164,20 @@ class TabularMDP(TaskEnv[TabularMDPState, TabularMDPParams]):
 
 
 _EXPERT = 21.830
+
+
+def value_iteration(
+    chances: Array, rewards: Array, horizon: int, top: Array | float | None = None
+) -> tuple[Array, Array]:
+    """(q [horizon, N, A], value [horizon, N]) of the best policy with horizon - t steps left, by backward induction.
+
+    chances [N, A, N] of the next state, mean rewards [N, A]. With `top`, no value exceeds `top` times the steps left.
+    """
+
+    def back(value: Array, left: Array) -> tuple[Array, tuple[Array, Array]]:
+        q = rewards + jnp.matmul(chances, value, precision=jax.lax.Precision.HIGHEST)
+        q = q if top is None else jnp.minimum(q, top * left)
+        return q.max(-1), (q, q.max(-1))
+
+    left = jnp.arange(horizon, 0, -1, dtype=jnp.float32)
+    return jax.lax.scan(back, jnp.zeros(rewards.shape[0], rewards.dtype), left, reverse=True)[1]

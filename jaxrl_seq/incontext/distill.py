@@ -15,7 +15,7 @@ from flax import struct
 
 from jaxrl_seq.envs.core.trials import TrialEnv
 from jaxrl_seq.incontext.histories import History, episode_returns, film, play
-from jaxrl_seq.online.evaluate import Episodes, Recording
+from jaxrl_seq.online.evaluate import Episodes, Recording, reference_returns
 from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
 from jaxrl_seq.types import Array, Metrics, PyTree
 
@@ -165,8 +165,7 @@ class Distill:
 
     def reference(self, hyper: DistillHyper) -> dict[str, float] | None:
         """Reference returns of one episode."""
-        env = self.eval_trial.env
-        return env.reference() if hyper.env_params is None and env.has("reference") else None
+        return reference_returns(self.eval_trial.env, hyper.env_params)
 
     def evaluate(
         self, state: DistillState, hyper: DistillHyper, key: Array, *, episodes: int = 4, greedy: bool = False

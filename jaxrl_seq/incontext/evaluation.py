@@ -19,11 +19,11 @@ import numpy as np
 from flax import struct
 from numpy.typing import ArrayLike
 
-from jaxrl_seq.envs import Discrete
 from jaxrl_seq.envs.core.timestep import TimeStep
 from jaxrl_seq.envs.core.trials import TrialEnv, TrialState
+from jaxrl_seq.incontext.algorithms import make_algorithm
 from jaxrl_seq.incontext.histories import episode_returns, play
-from jaxrl_seq.incontext.policies import Deprived, Step, View
+from jaxrl_seq.incontext.policies import Deprived
 from jaxrl_seq.types import Array, PyTree
 
 
@@ -77,56 +77,13 @@ def compare(
 def anchors(trial: TrialEnv, params: PyTree = None) -> dict[str, Any]:
     """{"random": ..., "oracle": ...}: the levels 0 and 1. No oracle where the environment has no expert."""
     params = trial.default_params() if params is None else params
-    return {"random": Random(trial)} | ({"oracle": Oracle(trial, params)} if trial.has("expert") else {})
+    names = {"random": "uniform"} | ({"oracle": "expert"} if trial.has("expert") else {})
+    return {name: make_algorithm(algorithm, trial, params) for name, algorithm in names.items()}
 
 
 def controls(policy: Any) -> dict[str, Any]:
     """`policy` without what it could learn from: a learner stays at its first episode, a fixed policy does not care."""
-    return {"zero reward": Deprived(policy, "zero"), "shuffled reward": Deprived(policy, "shuffled")}
-
-
-@struct.dataclass
-class Random:
-    """Uniform over the actions that are legal."""
-
-    trial: TrialEnv = struct.field(pytree_node=False)
-
-    def init(self, key: Array, num: int) -> PyTree:
-        return ()
-
-    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
-        space, mask = self.trial.action_space(), view.inputs.action_mask
-        num = view.inputs.first.shape[0]
-        if mask is not None:
-            logits = jnp.where(mask, 0.0, -jnp.inf)
-            return memory, jax.random.categorical(key, logits).astype(jnp.int32), -jnp.log(jnp.sum(mask, axis=-1))
-        action = jax.vmap(space.sample)(jax.random.split(key, num))
-        chance = -np.log(space.n) if isinstance(space, Discrete) else np.nan
-        return memory, action, jnp.full(num, chance, jnp.float32)
-
-    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
-        return memory
-
-
-@struct.dataclass
-class Oracle:
-    """The environment's expert, which looks at the state and so knows the task from the start."""
-
-    trial: TrialEnv = struct.field(pytree_node=False)
-    params: PyTree
-    """Of the environment."""
-
-    def init(self, key: Array, num: int) -> PyTree:
-        return ()
-
-    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
-        num = view.inputs.first.shape[0]
-        keys = jax.random.split(key, num)
-        action = jax.vmap(self.trial.expert, in_axes=(0, 0, None))(keys, view.state, self.params)
-        return memory, action, jnp.zeros(num, jnp.float32)
-
-    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
-        return memory
+    return {"zero reward": Deprived(policy, 0.0, 0.0), "shuffled reward": Deprived(policy, 0.0, 1.0)}
 
 
 # --- the wrong context ------------------------------------------------------------------------------------------------

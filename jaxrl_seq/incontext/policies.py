@@ -121,13 +121,16 @@ class AgentPolicy:
 # --- controls: the same policy, deprived of what it learns from -------------------------------------------------------
 @struct.dataclass
 class Deprived:
-    """`policy` with rewards that say nothing: "zero" shows it 0, "shuffled" what the next stream was paid.
+    """`policy` with rewards that say nothing: it sees `share` of its own reward, and `others` of what the next stream
+    was paid. (0, 0) is the control "zero reward", (0, 1) is "shuffled reward".
 
-    A policy that learns in context is then no better than at its first step.
+    A policy that learns in context is then no better than at its first step. The numbers are traced: a control costs
+    no compilation of its own.
     """
 
     policy: Any
-    rewards: str = struct.field(pytree_node=False, default="zero")
+    share: Array | float = 0.0
+    others: Array | float = 0.0
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.policy.init(key, num)
@@ -140,7 +143,7 @@ class Deprived:
         return self.policy.observe(key, memory, step)
 
     def _lie(self, reward: Array) -> Array:
-        return jnp.zeros_like(reward) if self.rewards == "zero" else jnp.roll(reward, 1, axis=0)
+        return self.share * reward + self.others * jnp.roll(reward, 1, axis=0)
 
     def _blind(self, view: View) -> View:
         return replace(view, inputs=replace(view.inputs, prev_reward=self._lie(view.inputs.prev_reward)))

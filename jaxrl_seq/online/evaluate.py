@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.distributions import to_env
+from jaxrl_seq.envs import Env
 from jaxrl_seq.envs.core.vector import Outcome, VecEnv
 from jaxrl_seq.online.rollout import Acting, start_acting
 from jaxrl_seq.types import Array, Metrics, PyTree
@@ -137,6 +138,16 @@ def record(
     (acting, _), (states, rewards, running) = jax.lax.scan(one_step, start, jax.random.split(key, steps))
     states = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), states, acting.env.env)
     return Recording(states, rewards, jnp.sum(running, axis=0, dtype=jnp.int32))
+
+
+def reference_returns(env: Env, env_params: PyTree = None) -> dict[str, float] | None:
+    """`env.reference()` where these parameters are the ones it is for (None: they are), and the environment has it."""
+    default = env.default_params()
+    given = default if env_params is None else env_params
+    same = jax.tree.structure(given) == jax.tree.structure(default) and all(
+        jnp.array_equal(x, y) for x, y in zip(jax.tree.leaves(given), jax.tree.leaves(default), strict=True)
+    )
+    return env.reference() if same and env.has("reference") else None
 
 
 def _inner_returns(inner: tuple[Array, Array], outcome: Outcome) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
 from jaxrl_seq.envs import Env, TrialEnv, VecEnv
 from jaxrl_seq.models import SequenceModel
-from jaxrl_seq.online.evaluate import Episodes, Recording, evaluate, record
+from jaxrl_seq.online.evaluate import Episodes, Recording, evaluate, record, reference_returns
 from jaxrl_seq.online.losses import approximate_kl, clipped_surrogate, clipped_value_loss
 from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
 from jaxrl_seq.online.returns import generalized_advantage, next_values
@@ -197,9 +197,7 @@ class PPO:
 
     def reference(self, hyper: PPOHyper) -> dict[str, float] | None:
         """Reference returns of the environment, where it has them for these parameters."""
-        env = self.env.env
-        default = hyper.env_params is None or _same_values(hyper.env_params, env.default_params())
-        return env.reference() if default and env.has("reference") else None
+        return reference_returns(self.env.env, hyper.env_params)
 
     def evaluate(
         self, state: PPOState, hyper: PPOHyper, key: Array, *, episodes: int = 4, greedy: bool | None = None
@@ -263,12 +261,6 @@ def _take_batch(batch: Batch, envs: Array) -> Batch:
     rows = take_envs(replace(batch, trajectory=replace(t, carry=(), last_value=())), envs, axis=1)
     carry, last = take_envs((t.carry, t.last_value), envs, axis=0)
     return replace(rows, trajectory=replace(rows.trajectory, carry=carry, last_value=last))
-
-
-def _same_values(a: PyTree, b: PyTree) -> bool:
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        jnp.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
 
 
 def _explained_variance(batch: Batch) -> Array:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 from jaxrl_seq.envs import Tasks, TrialEnv, make
 from jaxrl_seq.envs.core.registry import parse_option
 from jaxrl_seq.incontext.algorithms import make_algorithm
 from jaxrl_seq.incontext.histories import History, play, thin
+from jaxrl_seq.run.config import Trial
 
 VERSION = 1
 
@@ -27,7 +30,7 @@ class Source:
 
     source: str = "q-learning"
     """The algorithm: uniform, expert, noisy-expert, sweeper, thompson, ucb, greedy, lin-ucb, lin-thompson, q-learning,
-    psrl, ucb-vi, dpt-behaviour; options as in noisy-expert,top=0.5."""
+    psrl, ucb-vi, dpt-behaviour; options as in noisy-expert,max_performance=0.5."""
     source_episodes: int = 200
     """Episodes that it learns for."""
     every: int = 4
@@ -63,6 +66,38 @@ def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False
 
 
 _HEADER = "header"
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Record learning histories on the device and keep them in a file."""
+
+    env: str = "darkroom"
+    """Environment id of one that has tasks."""
+    out: str = "histories.npz"
+    """The file."""
+    label: bool = False
+    """Keep the optimal actions of every step too, as `train dpt` needs them."""
+    origin: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
+    trial: Trial = field(default_factory=lambda: Trial(episodes=1, held_out=0.1))
+
+    def run(self) -> str:
+        """Record and write; returns a line that says what there is."""
+        env, params = make(self.env)
+        trial, _ = self.trial.around(env)
+        if not isinstance(trial, TrialEnv):
+            raise ValueError("--trial.episodes must be at least 1.")
+        if Path(self.out).suffix != ".npz":
+            raise ValueError(f"--out {self.out}: histories are kept in a .npz file.")
+        start = time.monotonic()
+        history = jax.block_until_ready(collect(self.origin, trial, params, label=self.label))
+        seconds = time.monotonic() - start
+        header = {"env": self.env, "label": self.label} | asdict(self.origin) | {"trial": asdict(self.trial)}
+        path = save_history(self.out, history, header)
+        return (
+            f"{path}: {history.streams:,} streams of {history.length:,} steps, {history.nbytes / 1e6:.1f} MB "
+            f"({path.stat().st_size / 1e6:.1f} MB on disk), recorded in {seconds:.1f} s, compilation included"
+        )
 
 
 def save_history(path: str | Path, history: History, header: dict[str, Any]) -> Path:

@@ -18,14 +18,13 @@ from jaxrl_seq.envs import TrialEnv
 from jaxrl_seq.incontext.evaluation import (
     Scores,
     anchors,
-    compare,
     controls,
     evaluate_in_context,
     mean_curve,
     summary,
     switched,
 )
-from jaxrl_seq.incontext.policies import AgentPolicy
+from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.run.catalogue import table
 from jaxrl_seq.run.lanes import lane
 from jaxrl_seq.run.sinks import jsonable
@@ -54,20 +53,26 @@ def judge(
     task_key, key = jax.random.split(jax.random.key(seed))
     tasks, distinct = _tasks(trial, env_params, task_key)
 
-    def agents(params: Any, key: Any) -> dict[str, Scores]:
-        sampled = policy(params, False)
-        policies = {"agent": sampled, "greedy": policy(params, True), **controls(sampled)}
-        rows = compare(policies, trial, tasks, key, env_params)
-        if trial.max_episodes > 1 and distinct > 1:
-            other, pairs = switched(trial, tasks)
-            rows["wrong task"] = evaluate_in_context(sampled, other, pairs, key, env_params)
-        return rows
+    @jax.jit
+    def play(player: Any, key: Any) -> Scores:
+        return evaluate_in_context(player, trial, tasks, key, env_params)
 
-    levels = jax.jit(lambda key: compare(anchors(trial, env_params), trial, tasks, key, env_params))(key)
-    play = jax.jit(agents)
-    played = [jax.device_get(play(params, key)) for params in lanes]
-    scores = {name: [of_lane[name] for of_lane in played] for name in played[0]}
-    scores |= {name: [jax.device_get(level)] for name, level in levels.items()}
+    @jax.jit
+    def play_switched(player: Any, key: Any) -> Scores:
+        other, pairs = switched(trial, tasks)
+        return evaluate_in_context(player, other, pairs, key, env_params)
+
+    levels = {name: play(level, key) for name, level in anchors(trial, env_params).items()}
+    scores: dict[str, list[Scores]] = {name: [jax.device_get(level)] for name, level in levels.items()}
+    for params in lanes:
+        sampled = policy(params, False)
+        # all of one type, so that the agent and its controls are one compiled program
+        players = {"agent": Deprived(sampled, 1.0, 0.0), **controls(sampled), "greedy": policy(params, True)}
+        played = {name: play(player, key) for name, player in players.items()}
+        if trial.max_episodes > 1 and distinct > 1:
+            played["wrong task"] = play_switched(sampled, key)
+        for name, score in played.items():
+            scores.setdefault(name, []).append(jax.device_get(score))
     ends = {name: float(np.nanmean(_curves(scores[name], distinct))) for name in levels}
     order = ("agent", "greedy", "oracle", "random", "zero reward", "shuffled reward", "wrong task")
     return {

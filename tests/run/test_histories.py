@@ -53,7 +53,7 @@ def test_faults_of_files_are_named(tmp_path):
     other = save_history(tmp_path / "o.npz", history, {"env": "bernoulli_bandit", "label": True})
     with pytest.raises(ValueError, match="but histories of bernoulli_bandit have"):
         load_history(other)
-    other = save_history(tmp_path / "o.npz", history, {"env": "darkroom,size=40", "label": True})
+    other = save_history(tmp_path / "o.npz", history, {"env": "darkroom,size=300", "label": True})
     with pytest.raises(ValueError, match=r"obs is uint8.*makes uint16"):
         load_history(other)
     wide = history.replace(optimal=jnp.ones((*history.reward.shape, 7), bool))  # pyright: ignore[reportAttributeAccessIssue]

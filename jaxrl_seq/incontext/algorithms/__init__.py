@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrl_seq.envs import Discrete
+from jaxrl_seq.envs import Discrete, MultiDiscrete
 from jaxrl_seq.envs.bandits.bandit import Bandit
 from jaxrl_seq.envs.bandits.bernoulli import BernoulliBandit, DependentBandit, OddBandit
 from jaxrl_seq.envs.bandits.gaussian import LinearBandit
@@ -26,7 +27,7 @@ from jaxrl_seq.incontext.algorithms.bandits import (
     LinUCB,
 )
 from jaxrl_seq.incontext.algorithms.scripted import Expert, NoisyExpert, Sweeper, Uniform
-from jaxrl_seq.incontext.algorithms.tabular import PSRL, UCBVI, QLearning, value_iteration
+from jaxrl_seq.incontext.algorithms.tabular import PSRL, UCBVI, Numbered, QLearning
 from jaxrl_seq.incontext.policies import Streams
 from jaxrl_seq.types import PyTree
 
@@ -47,7 +48,6 @@ __all__ = [
     "Sweeper",
     "Uniform",
     "make_algorithm",
-    "value_iteration",
 ]
 
 
@@ -96,6 +96,8 @@ def _arms(name: str, trial: TrialEnv, kinds: type | tuple[type, ...] = Bandit) -
 def _tables(name: str, trial: TrialEnv) -> dict[str, Any]:
     """Sizes of a tabular MDP."""
     space = trial.env.observation_space()
+    if isinstance(space, MultiDiscrete):
+        return {"states": math.prod(space.ns), "actions": _actions(name, trial)}
     if not isinstance(space, Discrete):
         raise ValueError(
             f"{name} keeps a table of states; observations of {trial.name} are {space}, not numbers of states "
@@ -107,6 +109,12 @@ def _tables(name: str, trial: TrialEnv) -> dict[str, Any]:
 def _oracle(name: str, trial: TrialEnv) -> None:
     if not trial.has("expert"):
         raise ValueError(f"{name} acts as the environment's `expert` does, and {trial.name} has none.")
+
+
+def _numbered(trial: TrialEnv, algorithm: Any) -> Any:
+    """`algorithm`, which takes numbers of states, for the observations of `trial`."""
+    space = trial.env.observation_space()
+    return Numbered(algorithm, space.ns) if isinstance(space, MultiDiscrete) else algorithm
 
 
 # --- builders ---------------------------------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def _lin_thompson(trial: TrialEnv, params: Any, **options: Any) -> Any:
 def _q_learning(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
     name = "q-learning"
     defaults = {"episodes": trial.max_episodes, "terminal": not trial.env.fixed_length}
-    return _with(name, QLearning, _tables(name, trial), defaults, options)
+    return _numbered(trial, _with(name, QLearning, _tables(name, trial), defaults, options))
 
 
 def _psrl(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
@@ -188,7 +196,7 @@ def _psrl(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
     prior = {}
     if isinstance(params, TabularMDPParams):
         prior = {name: getattr(params, name) for name in ("reward_mean", "reward_spread", "noise")}
-    return _with("psrl", PSRL, fixed, prior, options)
+    return _numbered(trial, _with("psrl", PSRL, fixed, prior, options))
 
 
 def _ucb_vi(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
@@ -196,7 +204,7 @@ def _ucb_vi(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
     defaults: dict[str, Any] = {"steps": trial.horizon}
     if isinstance(params, TabularMDPParams):
         defaults["top"] = params.reward_mean + 2 * params.reward_spread
-    return _with("ucb-vi", UCBVI, fixed, defaults, options)
+    return _numbered(trial, _with("ucb-vi", UCBVI, fixed, defaults, options))
 
 
 def _dpt_behaviour(trial: TrialEnv, params: PyTree, **options: Any) -> Any:

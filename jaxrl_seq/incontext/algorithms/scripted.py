@@ -183,9 +183,8 @@ class Sweeper:
         return Sweep(goal=goal, seen=memory.seen.at[cell].set(True))
 
     def _cell(self, view: View) -> Array:
-        if not self.env.coordinates:
-            return view.obs
-        row, col = jnp.round(view.obs * (self.env.size - 1)).astype(jnp.int32)
+        scale = self.env.size - 1 if self.env.coordinates else 1
+        row, col = jnp.round(view.obs * scale).astype(jnp.int32)
         return row * self.env.size + col
 
 

@@ -1,4 +1,4 @@
-"""Algorithms for small discrete MDPs: Q-learning, posterior sampling, optimism; and exact value iteration.
+"""Algorithms for small discrete MDPs: Q-learning, posterior sampling, optimism.
 
 All are `Algorithm`s: one stream, no batch axis. N states and A actions; observations are numbers of states.
 """
@@ -13,10 +13,33 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
+from jaxrl_seq.envs.planning.tabular_mdp import value_iteration
 from jaxrl_seq.incontext.algorithms.bandits import gamma
 from jaxrl_seq.incontext.algorithms.scripted import allowed, draw, greedy, mixed
 from jaxrl_seq.incontext.policies import Step, View
-from jaxrl_seq.types import Array
+from jaxrl_seq.types import Array, PyTree
+
+
+@struct.dataclass
+class Numbered:
+    """`algorithm` where observations are several integers, int32 [n]: their places in a table of `sizes`, numbered."""
+
+    algorithm: Any
+    sizes: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def init(self, key: Array) -> PyTree:
+        return self.algorithm.init(key)
+
+    def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
+        return self.algorithm.act(key, memory, self._numbered(view))
+
+    def observe(self, key: Array, memory: PyTree, step: Step) -> PyTree:
+        step = replace(step, view=self._numbered(step.view), after=self._numbered(step.after))
+        return self.algorithm.observe(key, memory, step)
+
+    def _numbered(self, view: View) -> View:
+        number = jnp.ravel_multi_index(tuple(view.obs), self.sizes, mode="clip")
+        return replace(view, inputs=replace(view.inputs, obs=view.inputs.obs | {"obs": number}))
 
 
 # --- Q-learning -------------------------------------------------------------------------------------------------------
@@ -60,23 +83,6 @@ class QLearning:
 
 
 # --- a model and a plan -----------------------------------------------------------------------------------------------
-def value_iteration(
-    chances: Array, rewards: Array, horizon: int, top: Array | float | None = None
-) -> tuple[Array, Array]:
-    """(q [horizon, N, A], value [horizon, N]) of the best policy with horizon - t steps left, by backward induction.
-
-    chances [N, A, N] of the next state, mean rewards [N, A]. With `top`, no value exceeds `top` times the steps left.
-    """
-
-    def back(value: Array, left: Array) -> tuple[Array, tuple[Array, Array]]:
-        q = rewards + jnp.matmul(chances, value, precision=jax.lax.Precision.HIGHEST)
-        q = q if top is None else jnp.minimum(q, top * left)
-        return q.max(-1), (q, q.max(-1))
-
-    left = jnp.arange(horizon, 0, -1, dtype=jnp.float32)
-    return jax.lax.scan(back, jnp.zeros(rewards.shape[0], rewards.dtype), left, reverse=True)[1]
-
-
 @struct.dataclass
 class Model:
     """What was seen of an MDP, and what is done about it."""
