@@ -127,10 +127,11 @@ def _print_summary(run: Run) -> None:
 
 
 def _fresh_folder(config: Config) -> Path:
-    """runs/<env>-<model>-<n> with the first number that is free."""
-    stem = "".join(c if c.isalnum() else "_" for c in config.env)
+    """runs/<env>-<model>-<n> with the first number that is free; other learners than PPO are named too."""
+    env = "".join(c if c.isalnum() else "_" for c in config.env)
+    stem = "-".join([env, *([] if config.LEARNER == "ppo" else [config.LEARNER]), config.model_name])
     number = 1
-    while (path := Path("runs") / f"{stem}-{config.model_name}-{number:03d}").exists():
+    while (path := Path("runs") / f"{stem}-{number:03d}").exists():
         number += 1
     return path
 

@@ -107,8 +107,8 @@ class Config(Protocol):
     """What the commands need of a learner's settings: a frozen dataclass, generic in its `model`."""
 
     LEARNER: ClassVar[str]
-    HYPER: ClassVar[type]
-    """The class of the hyper-parameters."""
+    PARTS: ClassVar[dict[str, type]]
+    """The fields that are dataclasses, but for model and placement: "hyper", "run", "trial" and what more there is."""
     env: str
     model_name: str
     trial: Trial
@@ -149,8 +149,9 @@ def record_of(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
     hyper-parameters that are named in `without`."""
     kept = (f.name for f in dataclasses.fields(config) if f.name != "placement")
     settings = {name: getattr(config, name) for name in kept}
-    settings["hyper"] = {k: v for k, v in vars(config.hyper).items() if k not in without}
-    settings["run"], settings["trial"] = dataclasses.asdict(config.run), dataclasses.asdict(config.trial)
+    settings |= {name: dict(vars(settings[name])) for name in config.PARTS}
+    for name in without:
+        del settings["hyper"][name]
     settings["model"] = config_to_dict(config.model)
     return {
         "command": f"train {config.LEARNER}",
@@ -177,8 +178,7 @@ def load(run_dir: str | Path) -> Any:
     settings = dict(record["settings"])
     model = dict(settings.pop("model"))
     settings["model"] = model_config(model.pop("name"), **model)
-    kinds = {"hyper": cls.HYPER, "run": RunOptions, "trial": Trial}
-    settings |= {name: _filled(kind, settings.get(name, {})) for name, kind in kinds.items()}
+    settings |= {name: _filled(kind, settings.get(name, {})) for name, kind in cls.PARTS.items()}
     return _filled(cls, settings)
 
 
@@ -186,7 +186,7 @@ def _filled(cls: Any, values: dict[str, Any]) -> Any:
     fields = [f.name for f in dataclasses.fields(cls)]
     for name in values:
         known(name, fields, f"field of {cls.__name__} in config.json")
-    return cls(**values)
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _flag(argv: list[str], name: str) -> str | None:

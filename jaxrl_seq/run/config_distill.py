@@ -29,7 +29,12 @@ class _TrainDistill(Generic[Model]):
     """What all of them share; a subclass has its own defaults and says what its recipe is."""
 
     LEARNER: ClassVar[str]
-    HYPER: ClassVar[type] = DistillHyper
+    PARTS: ClassVar[dict[str, type]] = {
+        "hyper": DistillHyper,
+        "run": RunOptions,
+        "trial": Trial,
+        "origin": Source,
+    }
     LABEL: ClassVar[bool] = False
     """Whether histories need the optimal actions."""
 
@@ -80,9 +85,7 @@ class _TrainDistill(Generic[Model]):
         return learner, dataclasses.replace(self.hyper, env_params=params, decay_updates=decay, **data)
 
     def record(self) -> dict[str, Any]:
-        record = record_of(self, without=("history", "source", "env_params"))
-        record["settings"]["origin"] = dataclasses.asdict(self.origin)
-        return record
+        return record_of(self, without=("history", "source", "env_params"))
 
     def _read(self, env: Any) -> History:
         assert self.histories is not None

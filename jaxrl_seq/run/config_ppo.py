@@ -22,7 +22,7 @@ class TrainPPO(Generic[Model]):
     """Train PPO with a memory on an environment, all on the device."""
 
     LEARNER: ClassVar[str] = "ppo"
-    HYPER: ClassVar[type] = PPOHyper
+    PARTS: ClassVar[dict[str, type]] = {"hyper": PPOHyper, "run": RunOptions, "trial": Trial}
 
     model: Model
     """Sizes of the memory; which flags there are depends on --model."""
