@@ -23,6 +23,7 @@ def observations(probe: Probe) -> None:
     rules = {
         "illegal_obs": "obs leaves observation_space() or is not finite. Check its bounds, also at the last step",
         "illegal_action": "expert gives an action outside of action_space(). Clip or cast it",
+        "suboptimal": "expert gives an action that is not among optimal_actions(). One of them is wrong",
         "bad_reward": "reward is not finite",
         "reopened": "step sets `first`, or resets inside; expected only reset to open. Leave resetting to VecEnv",
         "both_ends": "step sets terminated and truncated, expected one. Build the TimeStep with `transition`",

@@ -30,6 +30,7 @@ class Episodes:
     truncated: Array
     illegal_obs: Array  # int32, step whose obs left its space (0 is the reset), -1 if none
     illegal_action: Array  # int32, step at which the expert's action left its space
+    suboptimal: Array  # int32, step at which the expert's action was not among optimal_actions()
     bad_reward: Array  # int32, step with a reward that is not finite
     reopened: Array  # int32, step after the reset with `first` set
     both_ends: Array  # int32, step with terminated and truncated
@@ -131,13 +132,14 @@ def _play(env: Env, params: PyTree, keys: Array, expert: Array) -> Episodes:
         illegal = jnp.where(legal(env.observation_space(), timestep.obs), -1, 0).astype(jnp.int32)
         tally = Episodes(
             returns=jnp.float32(0), lengths=jnp.int32(0), terminated=no, truncated=no, illegal_obs=illegal,
-            illegal_action=never, bad_reward=never, reopened=never, both_ends=never, illegal_after=never, success=no,
+            illegal_action=never, suboptimal=never, bad_reward=never, reopened=never, both_ends=never, illegal_after=never, success=no,
         )  # fmt: skip
 
         def step(carry: Any, inputs: tuple[Array, Array]) -> tuple[Any, None]:
             (state, tally), (key, t) = carry, inputs
             act_key, step_key = jax.random.split(key)
             action = choose(env, act_key, state, params, expert)
+            missed = expert & ~env.optimal_actions(state, params)[action] if env.has("optimal_actions") else no
             state, timestep = env.step(step_key, state, action, params)
             running = ~(tally.terminated | tally.truncated)
             seen = legal(env.observation_space(), timestep.obs)
@@ -155,6 +157,7 @@ def _play(env: Env, params: PyTree, keys: Array, expert: Array) -> Episodes:
                     truncated=tally.truncated | (running & timestep.truncated),
                     illegal_obs=first(tally.illegal_obs, running & ~seen),
                     illegal_action=first(tally.illegal_action, running & ~legal(env.action_space(), action)),
+                    suboptimal=first(tally.suboptimal, running & missed),
                     bad_reward=first(tally.bad_reward, running & ~jnp.isfinite(reward)),
                     reopened=first(tally.reopened, running & timestep.first),
                     both_ends=first(tally.both_ends, running & timestep.terminated & timestep.truncated),

@@ -240,6 +240,12 @@ class ExpertOutOfItsSpace(Recall):
         return jnp.where(state.t < self.delay, SIDES, state.task).astype(jnp.int32)
 
 
+@fault("observations", "optimal_actions")
+class OptimalActionsOfTheWrongSide(Recall):
+    def optimal_actions(self, state, params):
+        return jnp.arange(SIDES) == (state.task + 1) % SIDES
+
+
 @fault("observations", "not finite")
 class RewardIsNaN(Recall):
     def step(self, key, state, action, params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -61,6 +62,32 @@ def test_the_experts_mean_is_the_optimal_return(spec: str):
         assert returns.mean() == pytest.approx(best, abs=4.5 * returns.std() / 512**0.5 + 1e-4 * (1 + abs(best)))
 
 
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith(("point", "tabular"))])
+def test_any_optimal_action_is_optimal(spec: str):
+    """Choosing at random among them loses nothing, and leaving any out would leave out an expert's choice."""
+    env, params = make(spec)
+
+    class Any_(type(env)):
+        def expert(self, key: Any, state: Any, params: Any) -> Any:
+            chances = jnp.log(self.optimal_actions(state, params).astype(jnp.float32))
+            return jax.random.categorical(key, chances).astype(jnp.int32)
+
+    random = Any_(**{field.name: getattr(env, field.name) for field in dataclasses.fields(env)})
+    for number in range(2):
+        task = env.sample_task(jax.random.key(number), params)
+        returns = np.asarray(expert_returns(random, params, task, jax.random.key(7), 512), np.float64)
+        best = float(env.optimal_return(task, params))
+        assert returns.mean() == pytest.approx(best, abs=4.5 * returns.std() / 512**0.5 + 1e-4 * (1 + abs(best)))
+
+
+def test_no_shortest_way_is_left_out():
+    env = DarkRoom(size=5, limit=9, corner=True)
+    state, _ = env.reset_to(jax.random.key(0), jnp.int32(12), ())
+    assert env.optimal_actions(state, ()).tolist() == [False, True, True, False, False]
+    there = dataclasses.replace(state, cell=jnp.int32(0), task=jnp.int32(0))
+    assert env.optimal_actions(there, ()).tolist() == [True, False, False, True, True]  # walls keep one there
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_episodes_of_a_task_share_it_and_others_do_not(spec: str):
     env, params = make(spec)
@@ -95,7 +122,7 @@ def test_darkroom_by_hand(goal: int, once: bool, moves: list[int]):
         there = place == divmod(goal, 4)
         assert float(timestep.reward) == float(there and not (once and found))
         found |= there
-        assert int(timestep.obs.argmax()) == place[0] * 4 + place[1] and float(timestep.obs.sum()) == 1
+        assert tuple(timestep.obs) == place
         assert bool(timestep.info["success"]) == found and bool(timestep.terminated) == (t == 9)
 
 
