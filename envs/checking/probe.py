@@ -132,7 +132,8 @@ def _play(env: Env, params: PyTree, keys: Array, expert: Array) -> Episodes:
         illegal = jnp.where(legal(env.observation_space(), timestep.obs), -1, 0).astype(jnp.int32)
         tally = Episodes(
             returns=jnp.float32(0), lengths=jnp.int32(0), terminated=no, truncated=no, illegal_obs=illegal,
-            illegal_action=never, suboptimal=never, bad_reward=never, reopened=never, both_ends=never, illegal_after=never, success=no,
+            illegal_action=never, suboptimal=never, bad_reward=never,
+            reopened=never, both_ends=never, illegal_after=never, success=no,
         )  # fmt: skip
 
         def step(carry: Any, inputs: tuple[Array, Array]) -> tuple[Any, None]:
