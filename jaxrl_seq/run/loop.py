@@ -26,6 +26,7 @@ from jaxrl_seq.run.summary import describe, summarise
 
 VERSION = 1
 """Of the run folder's format."""
+_MOST_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -321,9 +322,13 @@ class _Session:
 
 
 def _plain(tree: Any) -> Any:
-    """A pytree of numbers as JSON."""
+    """A pytree of numbers as JSON; data, such as histories to learn from, by shape only."""
+
+    def show(x: Any) -> Any:
+        return jsonable(np.asarray(x)) if x.size <= _MOST_SHOWN else f"{x.dtype}{list(x.shape)}"
+
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): jsonable(np.asarray(x)) for path, x in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): show(x) for path, x in leaves}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

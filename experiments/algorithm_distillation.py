@@ -1,0 +1,164 @@
+"""Algorithm Distillation in the dark room: a network that saw others learn learns by itself, in tasks it never saw.
+
+Sources: Laskin et al. 2022 (arXiv:2210.14215), Zisman et al. 2024 (AD^eps, arXiv:2312.12275).
+73 goals to learn from, 8 held out; 45 episodes of 20 steps in one context. Data: every fourth episode of 200 of tabular
+Q-learning; for AD^eps 50 episodes of a demonstrator whose noise fades to one half. Expected: about 10 minutes a seed on
+two cores. The source's own curve is in the result file: a part of what looks like learning is the imitation of its
+fading noise, which is why the controls matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.common import Arguments, Claim, Findings, remembered, run_experiment, train_seeds
+from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.envs import Tasks, TrialEnv, make
+from jaxrl_seq.incontext import (
+    Deprived,
+    Distill,
+    DistillHyper,
+    Imitation,
+    episode_returns,
+    evaluate_in_context,
+    make_algorithm,
+    play,
+)
+from jaxrl_seq.incontext.evaluation import mean_curve
+from jaxrl_seq.models import make_model
+from jaxrl_seq.run.histories import Source, collect
+from jaxrl_seq.run.stats import bootstrap_band, bootstrap_ci
+
+EPISODES, WINDOW, BATCH, REPEATS = 45, 200, 64, 16
+HELD_OUT = 0.1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where histories come from, and how many gradient steps are made on them."""
+
+    source: Source
+    updates: int
+    model: str = "gru"
+    width: int = 96
+
+
+Q_LEARNING = Source("q-learning", source_episodes=200, every=4, streams=32)
+SETTINGS = {
+    "ad": Setting(Q_LEARNING, 6000),
+    "expert only": Setting(Source("expert", source_episodes=50, every=1, streams=8), 1500),
+    "ad-eps": Setting(Source("noisy-expert,max_performance=0.5", source_episodes=50, every=1, streams=32), 5000),
+}
+
+
+def learn(setting: Setting, seed: int, updates: int) -> dict[str, Any]:
+    """Return per episode [K] on held-out goals: as trained, without reward, with another stream's; plain data."""
+    env, params = make("darkroom")
+    train, test = Tasks(env).split(HELD_OUT, seed)
+    trial, held_out = TrialEnv(env, train, episodes=EPISODES), TrialEnv(env, test, episodes=EPISODES)
+    agent = ActorCritic.for_env(trial, make_model(setting.model, width=setting.width))
+    recipe = Imitation(trial, agent, WINDOW)
+    learner = Distill(recipe, held_out, BATCH)
+    history = collect(setting.source, trial, params)
+    kept = -(-setting.source.source_episodes // setting.source.every)
+    horizon = env.horizon
+    source = np.asarray(history.reward).reshape(kept, horizon, -1).sum(1).mean(1)
+    hyper = DistillHyper(lr=3e-3, decay_updates=float(updates), history=history)
+    steps = updates * learner.steps_per_update
+    run = train_seeds(learner, hyper, seeds=1, total_steps=steps, evaluations=0, seed=seed)
+
+    @jax.jit
+    def judge(weights: Any, share: Any, others: Any) -> Any:
+        # neighbours in a batch have other goals, so that another stream's reward is about another task
+        tasks = jnp.tile(held_out.tasks(params), REPEATS)
+        policy = Deprived(recipe.policy(weights, False), share, others)
+        return evaluate_in_context(policy, held_out, tasks, jax.random.key(seed), params)
+
+    curves: dict[str, list[float]] = {"source": source.tolist()}
+    for name, share, others in (("agent", 1.0, 0.0), ("zero reward", 0.0, 0.0), ("shuffled reward", 0.0, 1.0)):
+        scores = jax.device_get(judge(run.state.params, jnp.float32(share), jnp.float32(others)))
+        curves[name] = mean_curve(scores.returns, scores.finished).tolist()
+    return {"curves": curves, "wall_s": run.summary["wall_s"], "steps": run.summary["steps"]}
+
+
+def demonstrator_return(seed: int) -> float:
+    """What the best policy in the data of AD^eps earns on the held-out goals: the expert, half its actions random."""
+    env, params = make("darkroom")
+    _, test = Tasks(env).split(HELD_OUT, seed)
+    trial = TrialEnv(env, test, episodes=EPISODES)
+    policy = make_algorithm("noisy-expert", trial, params, schedule="constant", eps=0.5)
+    tasks = jnp.repeat(trial.tasks(params), REPEATS, axis=0)
+    history = jax.jit(lambda key: play(policy, trial, tasks, key, params))(jax.random.key(seed))
+    return float(episode_returns(history, EPISODES).mean())
+
+
+def measure(arguments: Arguments) -> Findings:
+    gpu = arguments.scale == "gpu"
+    seeds = arguments.seeds or (8 if gpu else 3)
+    found: dict[str, list[Any]] = {}
+    for name, setting in SETTINGS.items():
+        for seed in range(seeds):
+            updates = setting.updates * (4 if gpu else 1)
+
+            def one(setting: Setting = setting, seed: int = seed, updates: int = updates) -> Any:
+                return learn(setting, seed, updates)
+
+            part = remembered("algorithm_distillation", f"{name} {seed} {updates} {setting}", one)
+            found.setdefault(name, []).append(part)
+            curve = np.array(part["curves"]["agent"])
+            print(name, seed, f"{part['wall_s']:.0f} s", curve[:: EPISODES // 9].round(2), flush=True)
+
+    curves = {
+        f"{name}/{what}": _curve(np.array([part["curves"][what] for part in parts]))
+        for name, parts in found.items()
+        for what in parts[0]["curves"]
+    }
+    steps = sum(part["steps"] for parts in found.values() for part in parts)
+    return Findings(_claims(found, seeds), seeds, steps, curves)
+
+
+def _curve(values: np.ndarray) -> dict[str, list[float]]:
+    band = bootstrap_band(values)
+    episodes = [float(i) for i in range(1, values.shape[1] + 1)]
+    return {"episode": episodes, "mean": band.mean.tolist(), "lo": band.lo.tolist(), "hi": band.hi.tolist()}
+
+
+def _claims(found: dict[str, list[Any]], seeds: int) -> list[Claim]:
+    def end(name: str, what: str = "agent") -> np.ndarray:
+        return np.array([np.mean(part["curves"][what][-5:]) for part in found[name]])
+
+    def rise(name: str, what: str) -> np.ndarray:
+        return end(name, what) - np.array([part["curves"][what][0] for part in found[name]])
+
+    source = np.array([np.mean(part["curves"]["source"][EPISODES // 4 - 1 :][:2]) for part in found["ad"]])
+    ratio = end("ad-eps") / np.array([demonstrator_return(seed) for seed in range(seeds)])
+    last = f"of the last 5 of {EPISODES} episodes, on held-out goals"
+    what = {
+        "ad/end": (f"AD: return {last} (oracle 16.5, random 0.3)", end("ad"), 12.0, "above"),
+        "ad/faster": (
+            f"AD: the same less what its source has after {EPISODES} episodes",
+            end("ad") - source,
+            2.0,
+            "above",
+        ),
+        "ad/zero-reward": (f"AD without rewards: rise to the mean {last}", rise("ad", "zero reward"), 2.0, "below"),
+        "ad/shuffled": ("AD with another task's rewards: the same rise", rise("ad", "shuffled reward"), 2.0, "below"),
+        "expert-only": ("imitation of an expert alone: the same rise", rise("expert only", "agent"), 2.0, "below"),
+        "ad-eps/ratio": (f"AD^eps: return {last}, over that of the best policy in its data", ratio, 1.5, "above"),
+    }
+    return [
+        Claim.of(key, f"{text}; {seeds} seeds", bootstrap_ci(values), bar, side)  # pyright: ignore[reportArgumentType]
+        for key, (text, values, bar, side) in what.items()
+    ]
+
+
+if __name__ == "__main__":
+    run_experiment("algorithm_distillation", "Laskin et al. 2022; Zisman et al. 2024", measure)
+    from experiments.table import write_table
+
+    write_table()
