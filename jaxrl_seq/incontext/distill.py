@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl_seq.envs.core.trials import TrialEnv
-from jaxrl_seq.incontext.histories import History, episode_returns, film, play
+from jaxrl_seq.incontext.evaluation import evaluate_in_context
+from jaxrl_seq.incontext.histories import History, film, play
 from jaxrl_seq.online.evaluate import Episodes, Recording, reference_returns
 from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
 from jaxrl_seq.types import Array, Metrics, PyTree
@@ -178,12 +179,12 @@ class Distill:
             tasks = jax.tree.map(lambda x: jnp.repeat(x, episodes, axis=0), trial.tasks(params))
         else:
             tasks = self._drawn(trial, task_key, 64 * episodes, params)
-        history = play(self.recipe.policy(state.params, greedy), trial, tasks, key, params)
-        returns = episode_returns(history, trial.max_episodes)
-        lengths = episode_returns(replace(history, reward=jnp.ones_like(history.reward)), trial.max_episodes)
-        # episodes are those inside the trials here, so that first and last are columns
-        ends = [jnp.broadcast_to(returns[:, [k]], returns.shape) for k in (0, -1)]
-        return Episodes(returns, lengths, None, lengths > 0, *ends)
+        scores = evaluate_in_context(self.recipe.policy(state.params, greedy), trial, tasks, key, params)
+        returns = jnp.where(scores.finished, scores.returns, 0.0)
+        lengths = jnp.where(scores.finished, scores.lengths, 0.0)
+        # episodes are those inside the trials here, so that the first and the last are columns
+        first, last = (jnp.broadcast_to(returns[:, [k]], returns.shape) for k in (0, -1))
+        return Episodes(returns, lengths, None, scores.finished, first, last)
 
     def record(
         self, state: DistillState, hyper: DistillHyper, key: Array, *, num_envs: int = 4, max_steps: int = 200

@@ -33,6 +33,8 @@ class Scores:
 
     returns: Array
     """float32 [B, K]: of each episode, as far as it got."""
+    lengths: Array
+    """float32 [B, K]: steps of each."""
     finished: Array
     """bool [B, K]: the episode ended within the trial. Always, where trials are counted in episodes."""
     regret: Array | None = None
@@ -53,14 +55,18 @@ def evaluate_in_context(policy: Any, trial: TrialEnv, tasks: PyTree, key: Array,
     """
     params = trial.default_params() if params is None else params
     history = play(policy, trial, tasks, key, params)
-    ended = history.replace(reward=history.done.astype(jnp.float32))  # pyright: ignore[reportAttributeAccessIssue]
     lost = history.info.get("regret")
     optimal = None
     if trial.has("optimal_return"):
         optimal = jax.vmap(trial.env.optimal_return, in_axes=(0, None))(tasks, params)
+
+    def by_episode(x: Array) -> Array:
+        return episode_returns(replace(history, reward=x.astype(jnp.float32)), trial.max_episodes)
+
     return Scores(
         returns=episode_returns(history, trial.max_episodes),
-        finished=episode_returns(ended, trial.max_episodes) > 0,
+        lengths=by_episode(history.valid),
+        finished=by_episode(history.done) > 0,
         regret=None if lost is None else jnp.cumsum(jnp.where(history.valid, lost, 0.0), axis=0),
         optimal=optimal,
     )
