@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import Arguments, Claim, Findings, remembered, run_experiment, train_seeds
+from experiments.common import Arguments, Claim, Findings, as_curve, remembered, run_experiment, train_seeds
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import Tasks, TrialEnv, make
 from jaxrl_seq.incontext import (
@@ -32,7 +32,7 @@ from jaxrl_seq.incontext import (
 from jaxrl_seq.incontext.evaluation import mean_curve
 from jaxrl_seq.models import make_model
 from jaxrl_seq.run.histories import Source, collect
-from jaxrl_seq.run.stats import bootstrap_band, bootstrap_ci
+from jaxrl_seq.run.stats import bootstrap_ci
 
 EPISODES, WINDOW, BATCH, REPEATS = 45, 200, 64, 16
 HELD_OUT = 0.1
@@ -114,18 +114,12 @@ def measure(arguments: Arguments) -> Findings:
             print(name, seed, f"{part['wall_s']:.0f} s", curve[:: EPISODES // 9].round(2), flush=True)
 
     curves = {
-        f"{name}/{what}": _curve(np.array([part["curves"][what] for part in parts]))
+        f"{name}/{what}": as_curve([part["curves"][what] for part in parts])
         for name, parts in found.items()
         for what in parts[0]["curves"]
     }
     steps = sum(part["steps"] for parts in found.values() for part in parts)
     return Findings(_claims(found, seeds), seeds, steps, curves)
-
-
-def _curve(values: np.ndarray) -> dict[str, list[float]]:
-    band = bootstrap_band(values)
-    episodes = [float(i) for i in range(1, values.shape[1] + 1)]
-    return {"episode": episodes, "mean": band.mean.tolist(), "lo": band.lo.tolist(), "hi": band.hi.tolist()}
 
 
 def _claims(found: dict[str, list[Any]], seeds: int) -> list[Claim]:

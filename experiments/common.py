@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from numpy.typing import ArrayLike
 
 from jaxrl_seq.run.catalogue import table
 from jaxrl_seq.run.env_info import describe_devices, environment_info
+from jaxrl_seq.run.lanes import lane
 from jaxrl_seq.run.loop import Run, train
 from jaxrl_seq.run.sinks import jsonable
 from jaxrl_seq.run.stats import Interval, bootstrap_band, bootstrap_ci
@@ -130,6 +132,11 @@ def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **opt
     return run
 
 
+def trained(run: Run, index: int) -> Any:
+    """The parameters that seed `index` of the run ended with."""
+    return (lane(run.state, index) if run.summary["seeds"] > 1 else run.state).params
+
+
 def time_ratio(slow: Callable[[], Any], fast: Callable[[], Any], repeats: int = 10) -> Interval:
     """Seconds of `slow` over those of `fast`, compiled calls run in turns: mean and interval over `repeats` races."""
     ratios = []
@@ -150,6 +157,15 @@ def curve(run: Run, metric: str) -> dict[str, list[float]]:
     rows = [row for row in run.rows if row["kind"] == "train"]
     rows = rows[:: max(len(rows) // 60, 1)]
     values = np.array([np.atleast_1d(np.array(row[metric], np.float64)) for row in rows])
-    band = bootstrap_band(values.T)
-    numbers = {"mean": band.mean, "lo": band.lo, "hi": band.hi}
-    return {"steps": [row["steps"] for row in rows]} | {k: np.round(v, 4).tolist() for k, v in numbers.items()}
+    return _banded("steps", [row["steps"] for row in rows], values.T)
+
+
+def as_curve(values: ArrayLike) -> dict[str, list[float]]:
+    """Values [S, K] of the episodes of a trial, with their bootstrap band over the S seeds."""
+    values = np.asarray(values, np.float64)
+    return _banded("episode", list(range(1, values.shape[1] + 1)), values)
+
+
+def _banded(axis: str, x: list[float], values: np.ndarray) -> dict[str, list[float]]:
+    band = bootstrap_band(values)
+    return {axis: x} | {k: np.round(getattr(band, k), 4).tolist() for k in ("mean", "lo", "hi")}

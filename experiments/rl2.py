@@ -14,16 +14,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import Arguments, Claim, Findings, remembered, run_experiment, train_seeds
+from experiments.common import (
+    Arguments,
+    Claim,
+    Findings,
+    as_curve,
+    last_evaluation,
+    remembered,
+    run_experiment,
+    train_seeds,
+    trained,
+)
 from jaxrl_seq.envs import TrialEnv, VecEnv, make
 from jaxrl_seq.incontext.evaluation import evaluate_in_context, mean_curve
 from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.models import make_model
 from jaxrl_seq.online import PPOHyper, make_ppo
-from jaxrl_seq.run.lanes import lane
-from jaxrl_seq.run.stats import bootstrap_band, bootstrap_ci
+from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
-MODELS = ("gru", "s5", "transformer")
+MODELS: dict[str, dict[str, int]] = {
+    "gru": {"width": 64},
+    "s5": {"width": 64, "layers": 2},
+    "transformer": {"width": 64, "layers": 1},
+}
+CUE, CUE_STEPS = "tmaze,length=50", 1_000_000
+"""The third column of the last table: one cue, nothing to learn in the trial."""
 STREAMS = 4096
 
 
@@ -65,8 +80,13 @@ TASKS = {
 }
 
 
-def model_options(name: str, horizon: int) -> dict[str, Any]:
-    return {"width": 64} | ({"layers": 1, "window": horizon} if name == "transformer" else {})
+def sized(model: str, horizon: int) -> Any:
+    """Memories of nearly equal numbers of parameters; attention reaches `horizon` steps back."""
+    return make_model(model, **MODELS[model] | ({"window": horizon} if model == "transformer" else {}))
+
+
+def size(weights: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(weights))
 
 
 def learn(task: Task, model: str, seeds: int, total_steps: int) -> dict[str, Any]:
@@ -75,7 +95,7 @@ def learn(task: Task, model: str, seeds: int, total_steps: int) -> dict[str, Any
     trial = TrialEnv(env, episodes=task.episodes)
     learner = make_ppo(
         VecEnv(trial, task.num_envs),
-        make_model(model, **model_options(model, trial.horizon)),
+        sized(model, trial.horizon),
         num_steps=trial.horizon,
         minibatches=8,
     )
@@ -91,17 +111,29 @@ def learn(task: Task, model: str, seeds: int, total_steps: int) -> dict[str, Any
 
     curves: dict[str, Any] = {"agent": [], "zero reward": []}
     for index in range(seeds):
-        weights = (lane(run.state, index) if seeds > 1 else run.state).params
+        weights = trained(run, index)
         for name, share in (("agent", 1.0), ("zero reward", 0.0)):
             scores = jax.device_get(play(weights, jnp.float32(share)))
             curves[name].append(mean_curve(scores.returns, scores.finished).tolist())
-    return {"curves": curves, "wall_s": run.summary["wall_s"], "steps": run.summary["steps"] * seeds}
+    numbers = {"wall_s": run.summary["wall_s"], "steps": run.summary["steps"] * seeds}
+    return {"curves": curves, "parameters": size(trained(run, 0)), **numbers}
+
+
+def hold(model: str, seeds: int, total_steps: int) -> dict[str, Any]:
+    """Success [S] at the end of a long corridor; plain data."""
+    env, params = make(CUE)
+    learner = make_ppo(VecEnv(env, 64), sized(model, env.horizon), num_steps=env.horizon)
+    hyper = PPOHyper(anneal_updates=total_steps / learner.steps_per_update, env_params=params)
+    run = train_seeds(learner, hyper, seeds=seeds, total_steps=total_steps, evaluations=1, eval_episodes=16)
+    numbers = {"wall_s": run.summary["wall_s"], "steps": run.summary["steps"] * seeds}
+    return {"success": last_evaluation(run, "success").tolist(), **numbers}
 
 
 def measure(arguments: Arguments) -> Findings:
     gpu = arguments.scale == "gpu"
     seeds = arguments.seeds or (16 if gpu else 3)
     claims, curves, steps, rows = [], {}, 0, []
+    memories: dict[str, dict[str, Any]] = {model: {"model": model} for model in MODELS}
     for name, task in TASKS.items():
         env, _ = make(task.env)
         reference = env.reference()
@@ -111,34 +143,47 @@ def measure(arguments: Arguments) -> Findings:
             def one(task: Task = task, model: str = model, total: int = total) -> Any:
                 return learn(task, model, seeds, total)
 
-            found = remembered("rl2", f"{name} {model} {seeds} {total} {task}", one)
+            found = remembered("rl2", f"{name} {model} {MODELS[model]} {seeds} {total} {task}", one)
             values = np.array(found["curves"]["agent"])
             judged = values[:, task.judged].mean(1)
             blind = np.array(found["curves"]["zero reward"])[:, task.judged].mean(1)
             interval, control = bootstrap_ci(judged), bootstrap_ci(blind)
             text = f"{model}, {task.env}, {seeds} seeds: {task.text} (oracle {reference['expert']:.2f})"
             claims.append(Claim.of(f"{name}/{model}", text, interval, task.bar, "above"))
-            band = bootstrap_band(values)
-            curves[f"{name}/{model}"] = {
-                "episode": list(range(1, values.shape[1] + 1)),
-                "mean": band.mean.tolist(),
-                "lo": band.lo.tolist(),
-                "hi": band.hi.tolist(),
-            }
+            curves[f"{name}/{model}"] = as_curve(values)
             rows.append(
                 {
                     "task": task.env,
                     "model": model,
-                    "return": f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]",
+                    "return": shown(interval),
                     "without rewards": f"{control.mean:.2f}",
                     "random": round(reference["random"], 2),
                     "oracle": round(reference["expert"], 2),
                     "minutes": round(found["wall_s"] / 60, 1),
                 }
             )
+            memories[model] |= {"parameters": found["parameters"], task.env: shown(interval)}
             steps += found["steps"]
-            print(name, rows[-1], band.mean.round(2), flush=True)
-    return Findings(claims, seeds, steps, curves, {"Return that the bar is for, over seeds": rows})
+            print(name, rows[-1], values.mean(0).round(2), flush=True)
+    for model in MODELS:
+        total = CUE_STEPS * (4 if gpu else 1)
+
+        def held(model: str = model, total: int = total) -> Any:
+            return hold(model, seeds, total)
+
+        found = remembered("rl2", f"{CUE} {model} {MODELS[model]} {seeds} {total}", held)
+        memories[model] |= {f"{CUE}: success": shown(bootstrap_ci(found["success"]))}
+        steps += found["steps"]
+        print(memories[model], flush=True)
+    tables = {
+        "Return that the bar is for, over seeds": rows,
+        "Which memory learns in context best, at equal steps and nearly equal parameters": list(memories.values()),
+    }
+    return Findings(claims, seeds, steps, curves, tables)
+
+
+def shown(interval: Interval) -> str:
+    return f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from jaxrl_seq.incontext.headless import Headless
 from jaxrl_seq.incontext.histories import History, episode_returns, join, mix, play, thin
 from jaxrl_seq.incontext.imitation import Imitation
 from jaxrl_seq.incontext.policies import AgentPolicy, ContextPolicy, Deprived, Streams
+from jaxrl_seq.incontext.ppo_source import PPOSource, relabel
 
 __all__ = [
     "ALGORITHMS",
@@ -20,6 +21,7 @@ __all__ = [
     "Headless",
     "History",
     "Imitation",
+    "PPOSource",
     "Streams",
     "anchors",
     "compare",
@@ -30,6 +32,7 @@ __all__ = [
     "make_algorithm",
     "mix",
     "play",
+    "relabel",
     "summary",
     "switched",
     "thin",

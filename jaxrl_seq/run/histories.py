@@ -6,7 +6,8 @@ import json
 import time
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import numpy as np
 import tyro
 
 from jaxrl_seq.envs import Tasks, TrialEnv, make
+from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.envs.core.registry import parse_option
 from jaxrl_seq.incontext.algorithms import make_algorithm
 from jaxrl_seq.incontext.histories import History, play, thin
+from jaxrl_seq.incontext.ppo_source import PPOSource, relabel
+from jaxrl_seq.models import make_model
+from jaxrl_seq.online import PPOHyper
 from jaxrl_seq.run.config import Trial
 
 VERSION = 1
@@ -30,9 +35,9 @@ class Source:
 
     source: str = "q-learning"
     """The algorithm: uniform, expert, noisy-expert, sweeper, thompson, ucb, greedy, lin-ucb, lin-thompson, q-learning,
-    psrl, ucb-vi, dpt-behaviour; options as in noisy-expert,max_performance=0.5."""
+    psrl, ucb-vi, dpt-behaviour, ppo; options as in noisy-expert,max_performance=0.5 or ppo,lr=1e-3."""
     source_episodes: int = 200
-    """Episodes that it learns for."""
+    """Episodes that it learns for; of ppo, updates, after each of which it plays one."""
     every: int = 4
     """Keep every so many-th of them."""
     streams: int = 32
@@ -48,9 +53,9 @@ def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False
             f"source_episodes ({source.source_episodes}), every ({source.every}) and streams ({source.streams}) must "
             "be at least 1."
         )
-    learning = replace(trial, episodes=source.source_episodes, steps=0)
     name, *pairs = source.source.split(",")
-    policy = make_algorithm(name, learning, params, **dict(map(parse_option, pairs)))
+    record = _of_ppo if name == "ppo" else _of_algorithm
+    made = record(source, trial, params, label, **dict(map(parse_option, pairs)))
 
     def run(key: Any) -> History:
         task_key, key = jax.random.split(key)
@@ -59,10 +64,43 @@ def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False
         else:
             keys = jax.random.split(task_key, source.streams)
             tasks = jax.vmap(trial.sample_task, in_axes=(0, None))(keys, params)
+        return made(tasks, key)
+
+    return jax.jit(run)(jax.random.key(source.source_seed))
+
+
+def _of_algorithm(
+    source: Source, trial: TrialEnv, params: Any, label: bool, **options: Any
+) -> Callable[[Any, Any], History]:
+    name, *_ = source.source.split(",")
+    learning = replace(trial, episodes=source.source_episodes, steps=0)
+    policy = make_algorithm(name, learning, params, **options)
+
+    def made(tasks: Any, key: Any) -> History:
         history = play(policy, learning, tasks, key, params, label=label)
         return history if source.every == 1 else thin(history, source.every, trial.env.horizon)
 
-    return jax.jit(run)(jax.random.key(source.source_seed))
+    return made
+
+
+def _of_ppo(
+    source: Source, trial: TrialEnv, params: Any, label: bool, width: int = 32, num_envs: int = 16, **options: Any
+) -> Callable[[Any, Any], History]:
+    """An episode after each of `source_episodes` updates; labels are the final policy's where there is no oracle."""
+    numbers = [field.name for field in fields(PPOHyper) if field.name != "env_params"]
+    for option in options:
+        known(option, [*numbers, "width", "num_envs"], "option of ppo")
+    hyper = PPOHyper(env_params=params, **({"lr": 3e-3, "entropy_coef": 0.02} | options))
+    ppo = PPOSource(trial, make_model("mlp", width=int(width)), int(num_envs))
+    oracle = any(trial.env.has(name) for name in ("optimal_actions", "expert"))
+
+    def made(tasks: Any, key: Any) -> History:
+        history, weights = ppo.histories(
+            tasks, key, hyper, updates=source.source_episodes, every=source.every, label=label and oracle
+        )
+        return relabel(history, ppo.agent, weights) if label and not oracle else history
+
+    return made
 
 
 _HEADER = "header"
