@@ -17,7 +17,7 @@ from experiments.common import Arguments, Claim, Findings, as_curve, remembered,
 from experiments.rl2 import MODELS, sized
 from jaxrl_seq.envs import RandomProjection, TrialEnv, VecEnv, make
 from jaxrl_seq.incontext.evaluation import evaluate_in_context, mean_curve
-from jaxrl_seq.incontext.policies import AgentPolicy
+from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.online import PPOHyper, make_ppo
 from jaxrl_seq.run.stats import bootstrap_ci
 
@@ -42,18 +42,18 @@ def learn(model: str, seeds: int, total_steps: int) -> dict[str, Any]:
     hyper = PPOHyper(lr=1e-3, gae_lambda=0.95, entropy_coef=0.003, anneal_updates=updates, env_params=params)
     run = train_seeds(learner, hyper, seeds=seeds, total_steps=total_steps, evaluations=0)
 
-    def play(weights: Any, forgets: bool, physics: Any) -> Any:
+    def play(weights: Any, forgets: Any, physics: Any) -> Any:
         task_key, key = jax.random.split(jax.random.key(7))
         judged, params = projected(physics)
         tasks = jax.vmap(judged.sample_task, in_axes=(0, None))(jax.random.split(task_key, STREAMS), params)
-        policy = AgentPolicy(learner.agent, weights, forgets=forgets)
+        policy = Deprived(AgentPolicy(learner.agent, weights), forgets=forgets)
         return evaluate_in_context(policy, judged, tasks, key, params)
 
     curves = {}
     for place, physics in (("in", LEARNT), ("out", UNSEEN)):
+        judge = jax.jit(lambda weights, forgets, physics=physics: play(weights, forgets, physics))
         for name, forgets in (("agent", False), ("forgets", True)):
-            judge = jax.jit(lambda weights, forgets=forgets, physics=physics: play(weights, forgets, physics))
-            scores = [jax.device_get(judge(trained(run, index))) for index in range(seeds)]
+            scores = [jax.device_get(judge(trained(run, index), forgets)) for index in range(seeds)]
             curves[f"{place}/{name}"] = [mean_curve(x.returns, x.finished).tolist() for x in scores]
     return {"curves": curves, "wall_s": run.summary["wall_s"], "steps": run.summary["steps"] * seeds}
 

@@ -10,6 +10,7 @@ or seeds can ask for it again.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from jaxrl_seq.envs.core.timestep import TimeStep
 from jaxrl_seq.envs.core.trials import TrialEnv, TrialState
 from jaxrl_seq.incontext.algorithms import make_algorithm
 from jaxrl_seq.incontext.histories import episode_returns, play
-from jaxrl_seq.incontext.policies import Deprived
+from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.types import Array, PyTree
 
 
@@ -81,15 +82,31 @@ def compare(
 
 # --- what a policy is measured against --------------------------------------------------------------------------------
 def anchors(trial: TrialEnv, params: PyTree = None) -> dict[str, Any]:
-    """{"random": ..., "oracle": ...}: the levels 0 and 1. No oracle where the environment has no expert."""
+    """{"random": ..., "oracle": ...}: the levels 0 and 1. No oracle where the environment has no expert.
+
+    With them the known ways of learning there: "thompson" and "ucb" for bandits, "sweeper" for dark rooms.
+    """
     params = trial.default_params() if params is None else params
-    names = {"random": "uniform"} | ({"oracle": "expert"} if trial.has("expert") else {})
-    return {name: make_algorithm(algorithm, trial, params) for name, algorithm in names.items()}
+    found = {"random": make_algorithm("uniform", trial, params)}
+    if trial.has("expert"):
+        found["oracle"] = make_algorithm("expert", trial, params)
+    for name in ("thompson", "ucb", "sweeper"):
+        with contextlib.suppress(ValueError):  # which says that it does not fit
+            found[name] = make_algorithm(name, trial, params)
+    return found
 
 
 def controls(policy: Any) -> dict[str, Any]:
-    """`policy` without what it could learn from: a learner stays at its first episode, a fixed policy does not care."""
-    return {"zero reward": Deprived(policy, 0.0, 0.0), "shuffled reward": Deprived(policy, 0.0, 1.0)}
+    """`policy` without what it could learn from: a learner stays at its first episode, a fixed policy does not care.
+
+    All have the type of `Deprived(policy)`, so that they are one compiled program with it.
+    """
+    emptied = {"memory emptied": Deprived(policy, 1.0, 0.0, True)} if isinstance(policy, AgentPolicy) else {}
+    return {
+        "zero reward": Deprived(policy, 0.0, 0.0, False),
+        "shuffled reward": Deprived(policy, 0.0, 1.0, False),
+        **emptied,
+    }
 
 
 # --- the wrong context ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from jaxrl_seq.agents.distributions import Policy
 from jaxrl_seq.envs.core.trials import TrialEnv
 from jaxrl_seq.envs.core.vector import Inputs
 from jaxrl_seq.incontext.histories import History, widened
-from jaxrl_seq.incontext.policies import AgentPolicy
+from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.types import Array, Metrics, PyTree
 
 Order = Literal["time", "shuffled", "single"]
@@ -103,8 +103,9 @@ class Imitation:
         optimal = batch.optimal if self.target == "optimal" else None
         return imitation_loss(policy, batch.action, optimal, batch.valid)
 
-    def policy(self, params: PyTree, greedy: bool) -> AgentPolicy:
-        return AgentPolicy(self.agent, params, greedy, forgets=self.order == "single")
+    def policy(self, params: PyTree, greedy: bool) -> AgentPolicy | Deprived:
+        policy = AgentPolicy(self.agent, params, greedy)
+        return Deprived(policy, forgets=True) if self.order == "single" else policy
 
 
 def take_window(history: History, steps: Array, stream: Array, single: bool = False) -> Window:

@@ -99,16 +99,12 @@ class AgentPolicy:
     params: PyTree
     greedy: bool = struct.field(pytree_node=False, default=False)
     """The most likely action instead of a sampled one."""
-    forgets: bool = struct.field(pytree_node=False, default=False)
-    """Start every episode of a trial with an empty memory: the control that cannot learn."""
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.agent.initialize_carry((num,))
 
     def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
         inputs = view.inputs
-        if self.forgets:
-            inputs = replace(inputs, first=inputs.first | (inputs.obs["first_inner"][:, 0] > 0))
         memory, decision = self.agent.recurrent(self.params, memory, inputs, inputs.first)
         policy = self.agent.policy(decision, inputs)
         action = policy.mode() if self.greedy else policy.sample(key)
@@ -121,16 +117,18 @@ class AgentPolicy:
 # --- controls: the same policy, deprived of what it learns from -------------------------------------------------------
 @struct.dataclass
 class Deprived:
-    """`policy` with rewards that say nothing: it sees `share` of its own reward, and `others` of what the next stream
-    was paid. (0, 0) is the control "zero reward", (0, 1) is "shuffled reward".
+    """`policy` with less to learn from: it sees `share` of its own reward, and `others` of what the next stream was
+    paid; with `forgets` every episode seems to open a trial, so that a network starts it with an empty memory.
 
-    A policy that learns in context is then no better than at its first step. The numbers are traced: a control costs
-    no compilation of its own.
+    share 0 is the control "zero reward", share 0 and others 1 "shuffled reward", forgets "memory emptied". A policy
+    that learns in context is then no better than at its first step. All are traced: a control costs no compilation of
+    its own.
     """
 
     policy: Any
-    share: Array | float = 0.0
+    share: Array | float = 1.0
     others: Array | float = 0.0
+    forgets: Array | bool = False
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.policy.init(key, num)
@@ -146,4 +144,6 @@ class Deprived:
         return self.share * reward + self.others * jnp.roll(reward, 1, axis=0)
 
     def _blind(self, view: View) -> View:
-        return replace(view, inputs=replace(view.inputs, prev_reward=self._lie(view.inputs.prev_reward)))
+        inputs = view.inputs
+        first = inputs.first | (self.forgets & (inputs.obs["first_inner"][:, 0] > 0))
+        return replace(view, inputs=replace(inputs, prev_reward=self._lie(inputs.prev_reward), first=first))

@@ -66,15 +66,16 @@ def judge(
     scores: dict[str, list[Scores]] = {name: [jax.device_get(level)] for name, level in levels.items()}
     for params in lanes:
         sampled = policy(params, False)
-        # all of one type, so that the agent and its controls are one compiled program
-        players = {"agent": Deprived(sampled, 1.0, 0.0), **controls(sampled), "greedy": policy(params, True)}
+        players = {"agent": Deprived(sampled, 1.0, 0.0, False), **controls(sampled), "greedy": policy(params, True)}
         played = {name: play(player, key) for name, player in players.items()}
         if trial.max_episodes > 1 and distinct > 1:
             played["wrong task"] = play_switched(sampled, key)
         for name, score in played.items():
             scores.setdefault(name, []).append(jax.device_get(score))
     ends = {name: float(np.nanmean(_curves(scores[name], distinct))) for name in levels}
-    order = ("agent", "greedy", "oracle", "random", "zero reward", "shuffled reward", "wrong task")
+    learners = ("thompson", "ucb", "sweeper")
+    deprived = ("zero reward", "shuffled reward", "memory emptied", "wrong task")
+    order = ("agent", "greedy", "oracle", *learners, "random", *deprived)
     return {
         "env": trial.env.name,
         "episodes": trial.max_episodes,

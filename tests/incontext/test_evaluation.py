@@ -12,7 +12,9 @@ import pytest
 from flax import struct
 
 from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.agents.actor_critic import example_inputs
 from jaxrl_seq.envs import Box, Discrete, TaskEnv, TrialEnv, opening, transition
+from jaxrl_seq.envs.core.vector import Inputs
 from jaxrl_seq.incontext.evaluation import (
     anchors,
     compare,
@@ -22,7 +24,7 @@ from jaxrl_seq.incontext.evaluation import (
     summary,
     switched,
 )
-from jaxrl_seq.incontext.policies import AgentPolicy, Streams
+from jaxrl_seq.incontext.policies import AgentPolicy, Streams, View
 from jaxrl_seq.models import make_model
 
 ARMS, PULLS = 3, 4
@@ -229,15 +231,37 @@ def test_all_are_compared_on_the_same_tasks_and_chances():
     jax.tree.map(np.testing.assert_array_equal, rows["a"], rows["b"])
 
 
+def network():
+    agent = ActorCritic.for_env(TRIAL, make_model("gru", width=8))
+    inputs = example_inputs(TRIAL, (1, 1))
+    return AgentPolicy(agent, agent.init(jax.random.key(0), agent.initialize_carry((1,)), inputs, inputs.first))
+
+
 def test_a_network_is_a_policy_like_others():
     """RL^2 needs its parameters and nothing else."""
-    agent = ActorCritic.for_env(TRIAL, make_model("gru", width=8))
-    from jaxrl_seq.agents.actor_critic import example_inputs
-
-    inputs = example_inputs(TRIAL, (1, 1))
-    params = agent.init(jax.random.key(0), agent.initialize_carry((1,)), inputs, inputs.first)
-    scores = play(AgentPolicy(agent, params))
+    scores = play(network())
     assert scores.returns.shape == (3, 6) and scores.finished.all()
+
+
+def test_an_emptied_memory_is_a_fresh_one():
+    """Where an episode opens inside a trial; elsewhere, and without the control, the carry is kept."""
+    policy = network()
+    _, timestep = jax.vmap(TRIAL.reset_to, in_axes=(0, 0, None))(jax.random.split(jax.random.key(0), 3), TASKS, ())
+    opens = jnp.array([[1.0], [0.0], [1.0]])
+    inputs = Inputs(timestep.obs | {"first_inner": opens}, jnp.zeros(3, jnp.int32), jnp.ones(3), jnp.zeros(3, bool))
+    used = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), policy.init(jax.random.key(0), 3))
+
+    def carry(policy, memory):
+        return np.asarray(jax.tree.leaves(policy.act(jax.random.key(2), memory, View(inputs, ()))[0])[0])
+
+    emptied, kept = carry(controls(policy)["memory emptied"], used), carry(policy, used)
+    np.testing.assert_array_equal(emptied[1], kept[1])
+    assert (emptied[[0, 2]] != kept[[0, 2]]).any(-1).all()
+    # what the memory was does not matter to who starts afresh
+    np.testing.assert_array_equal(
+        emptied[[0, 2]], carry(controls(policy)["memory emptied"], jax.tree.map(jnp.negative, used))[[0, 2]]
+    )
+    assert "memory emptied" not in controls(Streams(Learner()))
 
 
 @pytest.mark.parametrize("options", [{"last": 0}, {"last": 7}, {"k": -1}])

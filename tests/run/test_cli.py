@@ -105,7 +105,8 @@ def test_in_context_evaluation_has_anchors_and_controls(trials, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((trials / "in_context.json").read_text())
     rows = result["rows"]
-    assert len(rows) == 7 and all(len(row["mean"]) == 2 for row in rows.values())
+    assert len(rows) == 9 and all(len(row["mean"]) == 2 for row in rows.values())
+    assert rows["oracle"]["mean"][0] >= rows["sweeper"]["mean"][1] >= rows["sweeper"]["mean"][0]
     assert rows["oracle"]["numbers"]["normalised"][0] == pytest.approx(1)
     assert rows["oracle"]["mean"][0] > rows["random"]["mean"][0]
 
