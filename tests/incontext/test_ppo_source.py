@@ -73,8 +73,6 @@ def test_collect_takes_it_by_name():
     source = Source("ppo,num_envs=4,width=8,lr=1e-2", source_episodes=4, every=2, streams=2)
     history = collect(source, trial, params, label=True)
     assert history.reward.shape == (4, 8) and history.optimal is not None
-    again = collect(source, trial, params, label=True)
-    jax.tree.map(np.testing.assert_array_equal, history, again)
     with pytest.raises(ValueError, match="option of ppo"):
         collect(replace(source, source="ppo,learning_rate=1"), trial, params)
     with pytest.raises(ValueError, match="4 updates cannot be shown every 3"):
