@@ -1,4 +1,6 @@
-"""The code of incontext/README.md runs, in order."""
+"""The code of incontext/README.md runs, in order; its commands are understood."""
+
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import Tasks, TrialEnv, make
 from jaxrl_seq.incontext import Distill, DistillHyper, Imitation, __all__
 from jaxrl_seq.models import make_model
+from jaxrl_seq.run.config import parse_train
 from tests.readme_code import python_blocks
 
 
@@ -24,3 +27,11 @@ def test_the_code_runs():
     assert np.isfinite(names["metrics"]["loss"]) and -0.2 < names["numbers"]["normalised"] < 0.4
     assert isinstance(names["learner"], Distill) and isinstance(names["recipe"], Imitation)
     assert isinstance(names["hyper"], DistillHyper)
+
+
+def test_commands_are_understood():
+    text = (Path(__file__).parents[2] / "jaxrl_seq/incontext/README.md").read_text()
+    commands = [line.split()[2:] for line in text.splitlines() if line.startswith("    jaxrl-seq train")]
+    assert len(commands) == 1
+    config = parse_train(commands[0][0], commands[0][1:])
+    assert config.model.width == 512 and config.origin.source_episodes // config.origin.every >= config.trial.episodes
