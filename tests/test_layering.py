@@ -10,10 +10,10 @@ import pytest
 
 from tests.readme_code import ROOT
 
-ORDER = ["envs", "types", "ops", "models", "agents", "online", "incontext", "run", "cli"]
+ORDER = ["envs", "types", "ops", "models", "agents", "online", "incontext", "offline", "run", "cli"]
 """Each may import those to its left. `testing` may import all but cli; experiments and benchmarks may import all."""
 
-LAZY = {"distrax": "agents/distributions.py", "orbax": "run", "gymnax": "envs/adapters", "tyro": "run"}
+LAZY = {"distrax": "agents/distributions.py", "orbax": "run", "gymnax": "envs/adapters", "tyro": "run", "h5py": "run"}
 
 
 def imports(path) -> set[str]:
@@ -57,7 +57,7 @@ def test_distrax_is_known_to_one_file():
 
 def test_only_run_and_cli_touch_files_clocks_and_signals():
     host = {"time", "signal", "threading", "pathlib", "os", "shutil", "tempfile", "subprocess"}
-    for name in ("types", "ops", "models", "agents", "online", "incontext"):
+    for name in ("types", "ops", "models", "agents", "online", "incontext", "offline"):
         folder = ROOT / "jaxrl_seq" / name
         for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
             assert not {m.split(".")[0] for m in imports(path)} & host, path
