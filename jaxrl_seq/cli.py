@@ -22,12 +22,14 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
   jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
   jaxrl-seq train ad|ad-eps|dpt|headless-ad    distil a policy that learns in its context from learning histories
   jaxrl-seq collect histories --env darkroom   record such histories in a file
+  jaxrl-seq collect dataset --recipe expert    make a data set of episodes to learn from
   jaxrl-seq resume RUN                         go on with an interrupted run, bit for bit
   jaxrl-seq eval RUN                           play episodes with a trained agent; --in-context 50: long trials
   jaxrl-seq report RUN                         write RUN/report.html again
   jaxrl-seq list envs|models [--json]          what there is
   jaxrl-seq render ENV --policy expert         episodes as GIF, HTML player or text; also random, or a RUN
   jaxrl-seq check env my_env.py:MyEnv          hold an environment to its contract
+  jaxrl-seq check dataset PATH                 hold a data set to its rules: native, Minari or D4RL
   jaxrl-seq new-env NAME                       write an environment of your own, with its test
 
 RUN is the folder that `train` prints."""
@@ -147,15 +149,20 @@ def _extra_sinks(config: Config, folder: Path) -> tuple[Any, ...]:
     return tuple(chosen)
 
 
-# --- learning histories -----------------------------------------------------------------------------------------------
+# --- learning histories and data sets ---------------------------------------------------------------------------------
 def _collect(words: list[str]) -> int:
     import tyro
 
+    from jaxrl_seq.run.datasets import CollectDataset
     from jaxrl_seq.run.histories import Collect
 
-    if words[:1] != ["histories"]:
-        raise ValueError("Say what to collect: jaxrl-seq collect histories --env darkroom --source q-learning")
-    options = tyro.cli(Collect, args=words[1:], prog="jaxrl-seq collect histories")
+    kinds: dict[str, Any] = {"histories": Collect, "dataset": CollectDataset}
+    if not words or words[0] not in kinds:
+        raise ValueError(
+            "Say what to collect: jaxrl-seq collect histories --env darkroom --source q-learning, or jaxrl-seq collect "
+            "dataset --env point_mass --recipe medium-replay"
+        )
+    options = tyro.cli(kinds[words[0]], args=words[1:], prog=f"jaxrl-seq collect {words[0]}")
     _remember_compilations()
     print(options.run())
     return 0
@@ -320,12 +327,14 @@ def _play_text(frames: list[str], fps: float) -> int:
 
 @dataclass(frozen=True)
 class Check:
-    """Hold an environment to the contract: every check, with what to mend."""
+    """Hold an environment to its contract or a data set to its rules: what is wrong, where, and what to mend."""
 
-    what: Annotated[Literal["env"], "positional"]
+    what: Annotated[Literal["env", "dataset"], "positional"]
     """What to check."""
     spec: Annotated[str, "positional"]
-    """Environment id, or FILE.py:CLASS."""
+    """Environment id, or FILE.py:CLASS; of a data set the file or folder."""
+    env: str = ""
+    """Of a data set: the environment that it is of, where it does not say so."""
     episodes: int = 1024
     """Episodes by each policy for what whole episodes show."""
     checks: tuple[str, ...] = ()
@@ -336,6 +345,8 @@ def _check(words: list[str]) -> int:
     import tyro
 
     options = tyro.cli(Check, args=words, prog="jaxrl-seq check", config=(tyro.conf.PositionalRequiredArgs,))
+    if options.what == "dataset":
+        return _check_dataset(options)
     import jax
 
     from jaxrl_seq.envs import check_env, make
@@ -347,6 +358,14 @@ def _check(words: list[str]) -> int:
     report = check_env(env, params, checks=options.checks or None, episodes=options.episodes, raise_on_failure=False)
     print(report)
     return 1 if report.failed else 0
+
+
+def _check_dataset(options: Check) -> int:
+    from jaxrl_seq.run.datasets import check_path
+
+    reports = check_path(options.spec, options.env)
+    print("\n".join(map(str, reports)))
+    return 1 if any(report.failed for report in reports) else 0
 
 
 def _new_env(words: list[str]) -> int:
