@@ -12,18 +12,11 @@ PRESETS = [f"{name}-{preset}" for name, presets in list_envs().items() for prese
 LONG = {spec for spec in PRESETS if make(spec)[0].horizon > 5000}
 # Whole contracts of one environment of each kind here; the others' (ten seconds of compiling each) are slow tests.
 SAMPLE = {
-    "acrobot",
-    "battleship",
     "bernoulli_bandit",
     "cartpole",
-    "cliff_walk",
     "darkroom",
-    "graph_walk",
-    "mystery_path",
     "point_maze",
     "repeat_previous",
-    "safe_grid",
-    "tabular_mdp",
     "tmaze",
 }
 TRACED = ["structure", "flags", "x64", "host_calls", "hashing", "key_reuse", "actions"]

@@ -182,6 +182,7 @@ def test_a_trial_has_the_numbers_of_its_episodes():
     assert not TrialEnv(inner, train, episodes=8).has("reference")
 
 
+@pytest.mark.slow
 def test_trials_are_environments():
     inner, _ = make("darkroom,size=3,limit=5")
     report = check_env(TrialEnv(inner, episodes=2), episodes=256, raise_on_failure=False)

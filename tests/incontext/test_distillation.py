@@ -256,6 +256,7 @@ def test_an_update_is_reproducible_and_learns(trial: TrialEnv, history: History)
     np.testing.assert_array_equal(episodes.lengths, HORIZON)
 
 
+@pytest.mark.slow
 def test_fresh_histories_teach_the_best_arm():
     """DPT without a data set: after 20 pulls of four arms it knows the best one far better than chance."""
     env, params = make("gaussian_bandit,arms=4,pulls=20,noise=0.1")

@@ -67,6 +67,7 @@ def test_the_final_policy_labels_what_it_would_do(taught):
     assert np.asarray((wrong.optimal & history.optimal).any(-1))[-STEPS:].mean() < late - 0.2
 
 
+@pytest.mark.slow
 def test_collect_takes_it_by_name():
     env, params = make("darkroom", size=2, limit=2)
     trial = TrialEnv(env, episodes=1)
