@@ -14,7 +14,6 @@ from jaxrl_seq.ops import cache_after, extend_cache, key_start, where_reset, win
 from jaxrl_seq.ops.attention import episode_position
 from jaxrl_seq.testing import LAWS, ModelLawError, check_model
 
-
 SAMPLE = {"gru", "s5", "transformer"}
 """One of each kind in all types here; the others' float32 and bfloat16 (half a minute of compiling each) are slow."""
 
