@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -47,6 +48,19 @@ def imitation(trial: TrialEnv, model: str = "gru", **options: Any) -> Imitation:
     return Imitation(trial, ActorCritic.for_env(trial, make_model(model, width=16)), **options)
 
 
+# Compiled whole: one by one, the operations of a network are a hundred compilations.
+def initial(recipe: Any) -> Any:
+    return jax.jit(recipe.init)(jax.random.key(0))
+
+
+def drawn(recipe: Any, history: History, num: int) -> Any:
+    return jax.jit(recipe.sequences, static_argnums=2)(jax.random.key(1), history, num)
+
+
+def apply(recipe: Any, *inputs: Any, **options: Any) -> Any:
+    return jax.jit(partial(recipe.agent.apply, **options))(*inputs)
+
+
 # --- windows ----------------------------------------------------------------------------------------------------------
 def test_a_window_shows_what_acting_would(history: History):
     stream = jnp.array([3, 1])
@@ -67,7 +81,7 @@ def test_a_window_shows_what_acting_would(history: History):
 @pytest.mark.parametrize("order", ["time", "shuffled", "single"])
 def test_windows_stay_in_their_stream_and_order(trial: TrialEnv, history: History, order: Any):
     recipe = imitation(trial, window=12, order=order)
-    batch = recipe.sequences(jax.random.key(1), numbered(history), 400)
+    batch = drawn(recipe, numbered(history), 400)
     paid = np.asarray(batch.inputs.prev_reward)[1:]  # rewards of rows 0 .. T-2
     stream, step = np.divmod(paid, 100)
     assert (stream == stream[0]).all() and set(stream[0]) == set(range(STREAMS))
@@ -124,34 +138,38 @@ def test_thinning_keeps_whole_episodes(history: History):
 @pytest.mark.parametrize("single", [False, True])
 def test_a_stored_trial_read_at_once_has_the_chances_it_was_acted_with(trial: TrialEnv, single: bool):
     recipe = imitation(trial, window=trial.horizon, order="single" if single else "time")
-    params = recipe.init(jax.random.key(0))
+    params = initial(recipe)
     params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), params)
     tasks = jnp.arange(STREAMS, dtype=jnp.int32)
-    history = play(recipe.policy(params, False), trial, tasks, jax.random.key(2))
+    history = jax.jit(lambda policy, key: play(policy, trial, tasks, key))(
+        recipe.policy(params, False), jax.random.key(2)
+    )
     steps = jnp.broadcast_to(jnp.arange(history.length)[:, None], (history.length, STREAMS))
     window = take_window(history, steps, jnp.arange(STREAMS), single)
-    loss, metrics = recipe.loss(params, window)
+    loss, metrics = jax.jit(recipe.loss)(params, window)
     assert float(loss) == pytest.approx(-float(history.log_prob.mean()), abs=1e-5)
     assert 0.2 < float(metrics["agreement"]) <= 1
 
 
 def test_a_set_read_at_once_decides_as_one_that_grew(trial: TrialEnv, history: History):
     recipe = DPT(trial, make_model("gru", width=16), window=history.length, queries=3)
-    params = recipe.init(jax.random.key(0))
-    batch = recipe.sequences(jax.random.key(1), history, 4)
+    params = initial(recipe)
+    batch = drawn(recipe, history, 4)
     reset = jnp.zeros_like(batch.valid).at[0].set(True)
     carry = recipe.model.initialize_carry((4,))
-    _, logits = recipe.agent.apply(params, carry, batch.tokens, reset, batch.query)  # pyright: ignore[reportGeneralTypeIssues]
-    for t in range(history.length + 1):
-        token = jax.tree.map(lambda x: x[t], batch.tokens)  # noqa: B023
-        carry, summary = recipe.agent.apply(params, carry, token, reset[t], method="read")  # pyright: ignore[reportGeneralTypeIssues]
-        decided = recipe.agent.apply(params, summary[:, None], batch.query, method="decide")
-        np.testing.assert_allclose(decided, logits[t], atol=1e-5)  # pyright: ignore[reportIndexIssue]
+    _, logits = apply(recipe, params, carry, batch.tokens, reset, batch.query)
+
+    def grow(carry: Any, token: Any) -> Any:
+        carry, summary = recipe.agent.apply(params, carry, *token, method="read")  # pyright: ignore[reportGeneralTypeIssues]
+        return carry, recipe.agent.apply(params, summary[:, None], batch.query, method="decide")
+
+    _, decided = jax.jit(partial(jax.lax.scan, grow))(carry, (batch.tokens, reset))
+    np.testing.assert_allclose(decided, logits, atol=1e-5)
 
 
 def test_sets_are_shuffled_and_labels_are_the_queries_own(trial: TrialEnv, history: History):
     recipe = DPT(trial, make_model("gru", width=16), window=10, queries=3)
-    batch = recipe.sequences(jax.random.key(1), numbered(history), 200)
+    batch = drawn(recipe, numbered(history), 200)
     stream, step = np.divmod(np.asarray(batch.tokens.reward)[1:], 100)
     assert (stream == stream[0]).all()
     assert all(len(set(column)) == 10 for column in step.T) and (np.diff(step, axis=0) < 0).mean() > 0.3
@@ -169,7 +187,7 @@ def test_sets_are_shuffled_and_labels_are_the_queries_own(trial: TrialEnv, histo
 @pytest.mark.parametrize("commit", ["step", "episode"])
 def test_a_context_is_committed_by_step_or_by_episode(trial: TrialEnv, commit: Any):
     recipe = DPT(trial, make_model("gru", width=16), window=8, commit=commit)
-    params = recipe.init(jax.random.key(0))
+    params = initial(recipe)
     policy = SetPolicy(recipe, params)
 
     class Watched:
@@ -185,7 +203,8 @@ def test_a_context_is_committed_by_step_or_by_episode(trial: TrialEnv, commit: A
         def observe(self, key: Any, memory: Any, step: Any) -> Any:
             return policy.observe(key, memory, step)
 
-    shown = play(Watched(), trial, jnp.arange(2, dtype=jnp.int32), jax.random.key(0)).log_prob
+    watch = jax.jit(lambda key: play(Watched(), trial, jnp.arange(2, dtype=jnp.int32), key).log_prob)
+    shown = watch(jax.random.key(0))
     changed = np.any(np.diff(shown, axis=0) != 0, axis=1)
     expected = np.arange(1, trial.horizon) % HORIZON == 0 if commit == "episode" else True
     np.testing.assert_array_equal(changed, np.broadcast_to(expected, changed.shape))
@@ -194,8 +213,8 @@ def test_a_context_is_committed_by_step_or_by_episode(trial: TrialEnv, commit: A
 # --- headless ---------------------------------------------------------------------------------------------------------
 def test_relabelled_actions_are_chosen_alike(history: History, trial: TrialEnv):
     recipe = Headless(trial, make_model("gru", width=16), window=8, action_width=8)
-    params = recipe.init(jax.random.key(0))
-    batch = recipe.sequences(jax.random.key(1), history, 6)
+    params = initial(recipe)
+    batch = drawn(recipe, history, 6)
     order = jnp.array([3, 0, 4, 1, 2])  # new name of each action
     mask = jnp.array([[True, True, True, False, True]]).repeat(6, axis=0)
     actions = ActionSet(batch.actions.vectors, mask)
@@ -204,31 +223,30 @@ def test_relabelled_actions_are_chosen_alike(history: History, trial: TrialEnv):
     inputs = batch.window.inputs
     other = dataclasses.replace(inputs, prev_action=order[inputs.prev_action])
     carry = recipe.model.initialize_carry((6,))
-    _, logits = recipe.agent.apply(params, carry, inputs, actions)  # pyright: ignore[reportGeneralTypeIssues]
-    _, after = recipe.agent.apply(params, carry, other, renamed)  # pyright: ignore[reportGeneralTypeIssues]
-    np.testing.assert_allclose(after, logits[..., names], rtol=1e-4, atol=1e-6)  # pyright: ignore[reportIndexIssue]
-    assert np.ptp(np.asarray(logits), axis=-1).min() > 1e-4  # pyright: ignore[reportArgumentType]
+    _, logits = apply(recipe, params, carry, inputs, actions)
+    _, after = apply(recipe, params, carry, other, renamed)
+    np.testing.assert_allclose(after, logits[..., names], rtol=1e-4, atol=1e-6)
+    assert np.ptp(np.asarray(logits), axis=-1).min() > 1e-4
 
 
 def test_actions_that_are_not_there_take_no_part(history: History, trial: TrialEnv):
     recipe = Headless(trial, make_model("gru", width=16), window=8, action_width=8)
-    params = recipe.init(jax.random.key(0))
+    params = initial(recipe)
     three = dataclasses.replace(history, action=history.action % 3)
     mixed = mix({3: three, 5: history})
-    batch = recipe.sequences(jax.random.key(1), mixed, 64)
+    batch = drawn(recipe, mixed, 64)
     count = np.asarray(batch.actions.mask.sum(-1))
     assert set(count) == {3, 5} and (np.asarray(batch.window.action).max(0)[count == 3] < 3).all()
     gram = np.einsum("bae,bce->bac", batch.actions.vectors, batch.actions.vectors)
     np.testing.assert_allclose(gram, np.broadcast_to(np.eye(5), gram.shape), atol=1e-5)
-    _, metrics = recipe.loss(params, batch)
+    _, metrics = jax.jit(recipe.loss)(params, batch)
     assert np.isfinite(metrics["agreement"])
     wide, _ = make("bernoulli_bandit,arms=7,pulls=5")
     trial7 = TrialEnv(wide, episodes=1)
     bandit = Headless(TrialEnv(make("bernoulli_bandit,arms=3,pulls=5")[0], episodes=1), recipe.model, 5, 8)
-    acting = HeadlessPolicy(bandit, bandit.init(jax.random.key(0)), num_actions=7)
-    played = play(
-        acting, trial7, trial7.sample_task(jax.random.key(0), trial7.default_params())[None], jax.random.key(1)
-    )
+    acting = HeadlessPolicy(bandit, initial(bandit), num_actions=7)
+    task = trial7.sample_task(jax.random.key(0), trial7.default_params())[None]
+    played = jax.jit(lambda key: play(acting, trial7, task, key))(jax.random.key(1))
     assert int(played.action.max()) <= 6 and np.isfinite(played.log_prob).all()
     with pytest.raises(ValueError, match="9 actions need an action_width"):
         HeadlessPolicy(bandit, {}, num_actions=9).init(jax.random.key(0), 1)
@@ -241,14 +259,15 @@ def test_an_update_is_reproducible_and_learns(trial: TrialEnv, history: History)
     learner = Distill(recipe, TrialEnv(trial.env, test, EPISODES), batch=32, steps=4)
     hyper = DistillHyper(lr=3e-3, warmup_updates=1.0, history=history)
     update = jax.jit(learner.update)
-    state = learner.init(jax.random.key(0), hyper)
+    init = jax.jit(learner.init)
+    state = init(jax.random.key(0), hyper)
     losses = []
     for _ in range(40):
         state, metrics = update(state, hyper)
         losses.append(float(metrics["loss"]))
     assert losses[0] == pytest.approx(np.log(5), abs=0.05)
     assert np.mean(losses[-5:]) < losses[0] - 0.1
-    again = learner.init(jax.random.key(0), hyper)
+    again = init(jax.random.key(0), hyper)
     again, metrics = update(again, hyper)
     assert float(metrics["loss"]) == losses[0]
     episodes = jax.jit(lambda s, k: learner.evaluate(s, hyper, k, episodes=2))(state, jax.random.key(1))
