@@ -13,7 +13,8 @@ from jaxrl_seq.offline.dataset import Meta
 def space_to_json(space: Space, env: str = "") -> dict[str, Any]:
     """What `space_from_json` reads. A space of another kind is left to the environment `env`; ValueError without."""
     if isinstance(space, Box):
-        low, high = (bound.tolist() for bound in space.bounds)
+        sides = (np.asarray(side, np.float64) for side in (space.low, space.high))  # as declared, not as float32
+        low, high = (np.broadcast_to(x if x.ndim == 0 else x.reshape(space.shape), space.shape).tolist() for x in sides)
         return {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape), "low": low, "high": high}
     if isinstance(space, Discrete):
         return {"type": "Discrete", "dtype": "int64", "start": 0, "n": space.n}
