@@ -21,6 +21,7 @@ from benchmarks.common import publish
 from jaxrl_seq.envs import VecEnv, make
 from jaxrl_seq.models import MODELS, make_model
 from jaxrl_seq.online import PPOHyper, make_ppo
+from jaxrl_seq.run.lanes import Settings
 from jaxrl_seq.run.programs import compile_programs
 
 
@@ -86,15 +87,14 @@ def measure_setting(setting: Setting, seconds: float, repeats: int) -> dict[str,
     hyper = jax.tree.map(
         lambda x: jnp.asarray(x, jnp.float32) if isinstance(x, float) else x, PPOHyper(env_params=params)
     )
-    programs = compile_programs(learner, hyper, seed=0, num_seeds=1, log_every=1, eval_episodes=0)
-    state = programs.init(programs.keys, hyper)
+    programs = compile_programs(learner, hyper, Settings((0,)), log_every=1, eval_episodes=0)
+    state = programs.fresh()
     size = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
 
     def run(state: Any, updates: int) -> tuple[Any, float]:
         start = time.perf_counter()
-        out = programs.chunk(state, hyper, jnp.int32(updates))
-        jax.block_until_ready(out)
-        return out[0], time.perf_counter() - start
+        state = jax.block_until_ready(programs.update(state, updates)[0])
+        return state, time.perf_counter() - start
 
     state, _ = run(state, 1)
     state, once = run(state, 1)

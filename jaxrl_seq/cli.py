@@ -1,4 +1,4 @@
-"""The command line: `jaxrl-seq train | resume | collect | eval | report | list | render | check | new-env`."""
+"""The command line: `jaxrl-seq train | sweep | resume | collect | eval | report | list | render | check | new-env`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 if TYPE_CHECKING:
     from jaxrl_seq.run.config import Config
     from jaxrl_seq.run.loop import Run
+    from jaxrl_seq.run.sweep import Sweep
 
 USAGE = """\
 jaxrl-seq: reinforcement learning with sequence models, end to end on the device
@@ -23,7 +24,8 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
   jaxrl-seq train ad|ad-eps|dpt|headless-ad    distil a policy that learns in its context from learning histories
   jaxrl-seq collect histories --env darkroom   record such histories in a file
   jaxrl-seq collect dataset --recipe expert    make a data set of episodes to learn from
-  jaxrl-seq resume RUN                         go on with an interrupted run, bit for bit
+  jaxrl-seq sweep ppo --lr 1e-4 1e-3 ...       every combination of values, as lanes of one program; --dry-run
+  jaxrl-seq resume RUN                         go on with an interrupted run or sweep, bit for bit
   jaxrl-seq eval RUN                           play episodes with a trained agent; --in-context 50: long trials
   jaxrl-seq report RUN                         write RUN/report.html again
   jaxrl-seq list envs|models [--json]          what there is
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "resume": _resume,
         "collect": _collect,
         "eval": _eval,
@@ -72,11 +75,52 @@ def _train(words: list[str]) -> int:
     return _go(config, Path(run_dir) if run_dir else _fresh_folder(config), resume=False)
 
 
-def _resume(words: list[str]) -> int:
-    from jaxrl_seq.run.config import load
+def _sweep(words: list[str]) -> int:
+    from jaxrl_seq.run.sweep import start_sweep
 
-    folder = _run_folder(words, "resume")
-    return _go(load(folder), folder, resume=True)
+    _remember_compilations()
+    done = start_sweep(words)
+    return 0 if done is None else _swept(done)
+
+
+def _swept(done: Sweep) -> int:
+    if done.stopped_by:
+        return _stopped(done.stopped_by, done.folder)
+    print(f"{done.verdict}\nresults {done.folder / 'results.csv'}\nreport {done.folder / 'report.html'}")
+    return 0
+
+
+def _stopped(by: str, folder: Path) -> int:
+    print(f"stopped by {by}; go on with: jaxrl-seq resume {folder}")
+    return 85 if by == "SIGTERM" else 130
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run or sweep, bit for bit."""
+
+    run: Annotated[str, "positional"]
+    """The folder that `train` or `sweep` printed."""
+    mesh: str | None = None
+    """As for `train` and `sweep`; it need not be what the run began with."""
+    memory_gb: float | None = None
+    """As for `sweep`."""
+
+
+def _resume(words: list[str]) -> int:
+    import tyro
+
+    from jaxrl_seq.run.config import load
+    from jaxrl_seq.run.sweep import go, is_sweep
+
+    if not words:
+        raise ValueError("Usage: jaxrl-seq resume RUN [--mesh seed=4], where RUN is a folder of `train` or `sweep`.")
+    options = tyro.cli(Resume, args=words, prog="jaxrl-seq resume", config=(tyro.conf.PositionalRequiredArgs,))
+    folder = Path(options.run)
+    if is_sweep(folder):
+        _remember_compilations()
+        return _swept(go(folder, mesh=options.mesh, memory_gb=options.memory_gb))
+    return _go(load(folder), folder, resume=True, mesh=options.mesh)
 
 
 def _remember_compilations() -> None:
@@ -88,11 +132,14 @@ def _remember_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxrl_seq"))
 
 
-def _go(config: Config, folder: Path, resume: bool) -> int:
+def _go(config: Config, folder: Path, resume: bool, mesh: str | None = None) -> int:
     from jaxrl_seq.run.loop import train
+    from jaxrl_seq.run.mesh import make_mesh
     from jaxrl_seq.run.publish import publish
 
     _remember_compilations()
+    mesh = mesh or config.placement.mesh
+    devices = None if mesh is None else make_mesh(mesh)
     learner, hyper = config.build()
     print(f"run folder {folder}")
     run = train(
@@ -103,11 +150,11 @@ def _go(config: Config, folder: Path, resume: bool) -> int:
         resume=resume,
         config=config.record(),
         sinks=_extra_sinks(config, folder),
+        mesh=devices,
         **vars(config.run),
     )
     if run.summary["stopped_by"]:
-        print(f"stopped by {run.summary['stopped_by']}; go on with: jaxrl-seq resume {folder}")
-        return 85 if run.summary["stopped_by"] == "SIGTERM" else 130
+        return _stopped(run.summary["stopped_by"], folder)
     _print_summary(run)
     print(f"report {publish(run)}")
     return 0
@@ -129,13 +176,9 @@ def _print_summary(run: Run) -> None:
 
 
 def _fresh_folder(config: Config) -> Path:
-    """runs/<env>-<model>-<n> with the first number that is free; other learners than PPO are named too."""
-    env = "".join(c if c.isalnum() else "_" for c in config.env)
-    stem = "-".join([env, *([] if config.LEARNER == "ppo" else [config.LEARNER]), config.model_name])
-    number = 1
-    while (path := Path("runs") / f"{stem}-{number:03d}").exists():
-        number += 1
-    return path
+    from jaxrl_seq.run.config import fresh_folder
+
+    return fresh_folder([config.env, *([] if config.LEARNER == "ppo" else [config.LEARNER]), config.model_name])
 
 
 def _extra_sinks(config: Config, folder: Path) -> tuple[Any, ...]:

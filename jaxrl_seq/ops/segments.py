@@ -54,11 +54,18 @@ def where_reset(reset: Array, init: Tree, carry: Tree) -> Tree:
 def take_envs(tree: Tree, index: Array, axis: int = 0) -> Tree:
     """Environments `index` of every leaf: axis=0 for a carry [B, ...], axis=1 for data [T, B, ...].
 
-    Rank-0 leaves (clocks) belong to the whole batch and pass through.
+    Rank-0 leaves (clocks) belong to the whole batch and pass through. On a mesh with an axis `data` (run/mesh.py) what
+    is taken is shared out over it, as everything that follows from it then is.
     """
+    mesh = jax.sharding.get_abstract_mesh()
+    spread = dict(mesh.shape).get("data", 1) > 1
 
     def pick(leaf):
-        return leaf if jnp.ndim(leaf) == 0 else jnp.take(leaf, index, axis=axis)
+        if jnp.ndim(leaf) == 0:
+            return leaf
+        taken = jnp.take(leaf, index, axis=axis)
+        place = jax.sharding.PartitionSpec(*(None,) * axis, "data")
+        return lax.with_sharding_constraint(taken, place) if spread else taken
 
     return jax.tree.map(pick, tree)
 

@@ -29,6 +29,9 @@ class Placement:
     """Also log to TensorBoard (needs the extra `tensorboard`)."""
     wandb: bool = False
     """Also log to Weights & Biases (needs the extra `wandb`)."""
+    mesh: str | None = None
+    """Devices to share lanes (seed) and the environments of a lane (data) over, such as seed=4,data=2. By default
+    training uses one device, and a sweep puts its lanes on all of them."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,15 @@ def record_of(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
         "learner": config.LEARNER,
         "settings": settings,
     }
+
+
+def fresh_folder(names: list[str]) -> Path:
+    """runs/<names>-<n> with the first number that is free."""
+    stem = "-".join("".join(c if c.isalnum() or c == "-" else "_" for c in name) for name in names)
+    number = 1
+    while (path := Path("runs") / f"{stem}-{number:03d}").exists():
+        number += 1
+    return path
 
 
 def load(run_dir: str | Path) -> Any:

@@ -45,6 +45,25 @@ def describe_devices() -> str:
     return ", ".join(parts) + cores
 
 
+def device_memory() -> int | None:
+    """Bytes that a device of this process may use; on a CPU its share of what is free. None where nobody tells."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo"))
+    limit, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    free = [1024 * int(found[1])] if found else []
+    free += [int(limit) - int(used)] if limit.isdecimal() and used.isdecimal() else []
+    return min(free) // jax.local_device_count() if free else None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
 def _devices() -> list[dict[str, Any]]:
     counts = Counter((d.device_kind, d.platform) for d in jax.devices())
     return [{"kind": kind, "platform": name, "count": count} for (kind, name), count in counts.items()]

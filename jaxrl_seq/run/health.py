@@ -17,8 +17,8 @@ import numpy as np
 
 EXIT_RESUMABLE = 85  # the exit code of a run that was asked to stop and can be resumed (for job schedulers)
 LOCK_FILE = "run.lock"
-RUN_FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", "report.html", LOCK_FILE)
-RUN_FOLDERS = ("checkpoints", "videos", "tensorboard", "profile")
+RUN_FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", "report.html", "results.csv", LOCK_FILE)
+RUN_FOLDERS = ("checkpoints", "videos", "tensorboard", "profile", "parts")
 
 
 def first_nonfinite(tree: Any) -> str | None:

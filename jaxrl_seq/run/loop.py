@@ -15,12 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrl_seq.run import health
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.env_info import describe_devices, environment_info
+from jaxrl_seq.run.lanes import Settings
 from jaxrl_seq.run.metrics import evaluation_metrics, row_metrics
-from jaxrl_seq.run.programs import ROWS, Programs, compile_programs, evaluation_keys
+from jaxrl_seq.run.programs import ROWS, Programs, compile_programs
 from jaxrl_seq.run.sinks import ConsoleSink, JsonlSink, Row, Sink, Sinks, jsonable, read_rows
 from jaxrl_seq.run.summary import describe, summarise
 
@@ -94,15 +96,24 @@ def train(
     config: dict[str, Any] | None = None,
     progress: bool = True,
     sinks: tuple[Sink, ...] = (),
+    settings: Settings | None = None,
+    mesh: Mesh | None = None,
+    memory: int | None = None,
     **options: Any,
 ) -> Run:
     """Train `learner` and return the run; `options` are the fields of `RunOptions`.
 
+    `settings` say what lanes start from, for a sweep over numbers of `hyper` (by default `num_seeds` seeds); `mesh`,
+    which devices they and their environments are shared out over (`run.mesh`); `memory`, the bytes that a device has.
+
     With `run_dir` everything is kept there (design of the folder: run/README.md) and `resume=True` goes on from its
     last good checkpoint, bit for bit. Raises ValueError before anything is compiled or written: an existing folder
-    without `overwrite` or `resume`, a missing one with `resume`, impossible options.
+    without `overwrite` or `resume`, a missing one with `resume`, impossible options. Raises `DoesNotFit` before the
+    first step.
     """
     wanted = RunOptions(**options)
+    settings = settings or Settings(tuple(range(wanted.seed, wanted.seed + wanted.num_seeds)))
+    wanted = dataclasses.replace(wanted, num_seeds=settings.num)
     hyper = learner.default_hyper() if hyper is None else hyper
     # Traced numbers of one dtype, so that a Python float and an array compile alike.
     hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32 if isinstance(x, float) else None), hyper)
@@ -113,28 +124,48 @@ def train(
         raise ValueError(f"{folder} holds no run (no config.json): nothing to resume.")
     if folder is not None and not resume:
         folder = health.prepare_run_dir(folder, overwrite)
-    session = _Session(learner, hyper, wanted, folder, config or {}, progress, sinks)
+    setup = _Setup(learner, hyper, wanted, settings, folder, mesh, memory, config or {}, progress, sinks)
+    session = _Session(setup)
     if folder is None:
         return session.go(resume=False)
     with health.RunLock(folder), Checkpoints(folder / "checkpoints") as session.checkpoints:
         return session.go(resume)
 
 
+class DoesNotFit(ValueError):
+    """The updates need more memory than a device has; `share` is which part of it would fit."""
+
+    def __init__(self, needed: int, there: int, lanes: int):
+        self.share = there / needed
+        super().__init__(
+            f"{lanes} lanes need {needed / 1e9:.2f} GB of a device that has {there / 1e9:.2f} GB: run fewer of them at "
+            "a time, or fewer environments, shorter rollouts or more minibatches."
+        )
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What `train` was asked for."""
+
+    learner: Any
+    hyper: Any
+    options: RunOptions
+    settings: Settings
+    folder: Path | None
+    mesh: Mesh | None
+    memory: int | None
+    config: dict[str, Any]
+    progress: bool
+    sinks: tuple[Sink, ...]
+
+
 class _Session:
     """One call of `train`: the host-side state that the steps below share."""
 
-    def __init__(
-        self,
-        learner: Any,
-        hyper: Any,
-        options: RunOptions,
-        folder: Path | None,
-        config: dict[str, Any],
-        progress: bool,
-        sinks: tuple[Sink, ...],
-    ):
-        self.learner, self.hyper, self.options, self.folder = learner, hyper, options, folder
-        self.config, self.progress, self.extra_sinks = config, progress, sinks
+    def __init__(self, setup: _Setup):
+        self.setup, self.learner, self.hyper = setup, setup.learner, setup.hyper
+        self.options, self.folder, self.progress = setup.options, setup.folder, setup.progress
+        learner, options = self.learner, self.options
         self.checkpoints: Checkpoints | None = None
         self.total_updates = math.ceil(options.total_steps / learner.steps_per_update)
         self.log_every = math.ceil(self.total_updates / options.max_rows)
@@ -143,6 +174,7 @@ class _Session:
         self.rows: list[Row] = []
         self.episodes: Any = None
         self.bad_rows = 0
+        self.frozen: set[int] = set()
         self.state: Any = None
         self.stopped_early: str | None = None
 
@@ -151,9 +183,12 @@ class _Session:
         self._announce()
         # An evaluation that cannot be afforded is not compiled either.
         wanted = self.options.eval_episodes if self.options.evaluations else 0
+        asked = self.setup
         self.programs: Programs = compile_programs(
-            self.learner, self.hyper, self.options.seed, self.options.num_seeds, self.log_every, wanted
+            self.learner, self.hyper, asked.settings, self.log_every, wanted, asked.mesh
         )
+        if asked.memory is not None and self.programs.memory > asked.memory:
+            raise DoesNotFit(self.programs.memory, asked.memory, asked.settings.num)
         self.clock.compile_s += self.programs.seconds
         self._say(f"compiled in {self.programs.seconds:.1f} s")
         self._start(resume)
@@ -171,19 +206,18 @@ class _Session:
         programs = self.programs
         if resume:
             assert self.checkpoints is not None and self.folder is not None
-            many = programs.lanes or self.learner
-            restored = self.checkpoints.restore(jax.eval_shape(many.init, programs.keys, self.hyper))
-            self.state, self.update = restored.state, restored.step
+            restored = self.checkpoints.restore(programs.saved_target())
+            self.state, self.update = programs.from_saved(restored.state), restored.step
             compile_s = self.clock.compile_s
             self.clock = Clock(**restored.meta["clock"])
             self.clock.compile_s += compile_s
             self.rows = [row for row in read_rows(self.folder / "metrics.jsonl") if row["update"] <= self.update]
             self._say(f"resumed at {self.update * self.learner.steps_per_update:,} steps")
             return
-        self.state = programs.init(programs.keys, self.hyper)
+        self.state = programs.fresh()
         if self.folder is not None:
-            _write_json(self.folder / "config.json", {"version": VERSION} | self._record())
-            _write_json(self.folder / "env.json", environment_info())
+            write_json(self.folder / "config.json", {"version": VERSION} | self._record())
+            write_json(self.folder / "env.json", environment_info())
 
     # --- the loop -----------------------------------------------------------------------------------------------------
     def _chunks(self, sinks: Sinks) -> Iterator[None]:
@@ -193,8 +227,7 @@ class _Session:
             boundary = self._next_boundary()
             updates = min(chunk_rows * self.log_every, boundary - self.update)
             start = time.monotonic()
-            self.state, sums = self.programs.chunk(self.state, self.hyper, jnp.int32(updates))
-            sums = jax.device_get(sums)
+            self.state, sums = self.programs.update(self.state, updates)
             seconds = time.monotonic() - start
             self.clock.update_s += seconds
             self.clock.wall_s = time.monotonic() - began
@@ -227,12 +260,22 @@ class _Session:
             self.update += count
             numbers = row_metrics({name: value[row] for name, value in sums.items()}, count)
             self._write(sinks, "train", numbers | {"steps_per_second": speed})
-            bad = np.min(np.atleast_1d(numbers.get("skipped", 0.0))) > 0
+            bad = np.min(np.atleast_1d(numbers.get("skipped", 0.0)) + np.atleast_1d(numbers.get("frozen", 0.0))) > 0
             self.bad_rows = self.bad_rows + 1 if bad else 0
         self._watch(sums)
 
     def _watch(self, sums: dict[str, np.ndarray]) -> None:
         """Say what went wrong, and stop a run that cannot recover."""
+        frozen = np.atleast_1d(np.asarray(sums.get("frozen", np.zeros(1))).sum(0)) > 0
+        if fresh := set(np.flatnonzero(frozen).tolist()) - self.frozen:
+            self.frozen |= fresh
+            names = ", ".join(str(i) for i in sorted(fresh))
+            warnings.warn(
+                f"Lanes {names} would no longer be finite: they stay as they were before update {self.update}, and the "
+                "others go on.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         skipped = np.asarray(sums.get("skipped", 0.0)).sum()
         if skipped:
             warnings.warn(
@@ -245,30 +288,25 @@ class _Session:
             self.stopped_early = "not finite"
 
     def _evaluate(self, sinks: Sinks) -> None:
-        if self.programs.evaluate is None:
+        if not self.programs.evaluates:
             return
         start = time.monotonic()
-        self.episodes = self._play()
+        self.episodes = self.programs.play(self.state, self.update)
         self.clock.eval_s += time.monotonic() - start
         self._write(sinks, "eval", evaluation_metrics(self.episodes))
-
-    def _play(self) -> Any:
-        """The episodes of an evaluation: the same for the same update, however often they are played."""
-        keys = evaluation_keys(self.programs.keys, self.update)
-        return jax.device_get(self.programs.evaluate(self.state, self.hyper, keys))
 
     def _save(self) -> None:
         if self.checkpoints is not None:
             meta = {"clock": dataclasses.asdict(self.clock), "total_updates": self.total_updates}
-            self.checkpoints.save(self.update, self.state, meta)
+            self.checkpoints.save(self.update, self.programs.to_save(self.state), meta)
 
     # --- the end ------------------------------------------------------------------------------------------------------
     def _finish(self) -> Run:
         finished = self.update >= self.total_updates
         if self.stopped_early != "not finite":
             self._save()
-        if finished and self.episodes is None and self.programs.evaluate is not None:
-            self.episodes = self._play()  # a finished run that was resumed
+        if finished and self.episodes is None and self.programs.evaluates:
+            self.episodes = self.programs.play(self.state, self.update)  # a finished run that was resumed
         summary = summarise(
             self.learner,
             self.hyper,
@@ -281,7 +319,7 @@ class _Session:
         )
         run = Run(self.learner, self.hyper, self.state, summary, self.rows, self.folder)
         if self.folder is not None:
-            _write_json(self.folder / "summary.json", summary)
+            write_json(self.folder / "summary.json", summary)
         if self.stopped_early == "not finite":
             where = health.first_nonfinite(self.state) or "gradients only"
             raise FloatingPointError(
@@ -294,11 +332,13 @@ class _Session:
     def _record(self) -> dict[str, Any]:
         """What config.json says: how the run was asked for, and the options as they were resolved."""
         options = dataclasses.asdict(self.options) | {"total_updates": self.total_updates}
-        asked = self.config or describe(self.learner) | {"hyper": _plain(self.hyper)}
-        return asked | {"options": options}
+        asked = self.setup.config or describe(self.learner) | {"hyper": _plain(self.hyper)}
+        swept = self.setup.settings.values
+        lanes = {"lanes": {"seed": self.setup.settings.seeds, **dict(swept)}} if swept else {}
+        return asked | {"options": options} | lanes
 
     def _open_sinks(self, resume: bool) -> Sinks:
-        sinks: list[Sink] = list(self.extra_sinks)
+        sinks: list[Sink] = list(self.setup.sinks)
         if self.folder is not None:
             sinks.insert(0, JsonlSink(self.folder / "metrics.jsonl", self.update if resume else None))
         if self.progress:
@@ -331,7 +371,7 @@ def _plain(tree: Any) -> Any:
     return {jax.tree_util.keystr(path, simple=True, separator="."): show(x) for path, x in leaves}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """In one move, so that a kill leaves the old file or the new one."""
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(jsonable(content), indent=2) + "\n")

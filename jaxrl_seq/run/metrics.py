@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
-TOTALS = ("episodes", "skipped", "overflow")
+TOTALS = ("episodes", "skipped", "overflow", "frozen")
 
 
 def row_metrics(sums: dict[str, np.ndarray], updates: int) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def evaluation_metrics(episodes: Any) -> dict[str, Any]:
     finished = np.asarray(episodes.finished)
     count = np.maximum(finished.sum((-2, -1)), 1)
     row = {
-        "return_mean": (episodes.returns.sum((-2, -1)) / count).tolist(),
+        "return_mean": (mean := episodes.returns.sum((-2, -1)) / count).tolist(),
+        "return_sem": _standard_error(episodes, mean, count).tolist(),
         "length_mean": (episodes.lengths.sum((-2, -1)) / count).tolist(),
         "unfinished": (1.0 - finished.mean((-2, -1))).tolist(),
     }
@@ -59,3 +60,10 @@ def evaluation_metrics(episodes: Any) -> dict[str, Any]:
         if inner is not None:  # of trials
             row[name] = (inner.sum((-2, -1)) / count).tolist()
     return row
+
+
+def _standard_error(episodes: Any, mean: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Of the mean return over the finished episodes of a lane; NaN for fewer than two."""
+    finished = np.asarray(episodes.finished)
+    squares = (np.where(finished, episodes.returns - mean[..., None, None], 0.0) ** 2).sum((-2, -1))
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1) / count), np.nan)
