@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 _CACHE = str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)  # for processes that tests start
-# Tests are mostly compilation: LLVM's first level, which is what training uses on CPU too (run/programs.py).
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+# Tests are mostly compilation: LLVM's first level, which is what training uses on CPU too (run/programs.py), and no
+# MLIR pipeline for every fusion, which is half of the time. jaxlib 0.11 has no such flag, and dies of unknown ones.
+_FLAGS = " --xla_backend_optimization_level=1"
+if version("jaxlib") < "0.11":
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
