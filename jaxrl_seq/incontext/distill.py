@@ -17,7 +17,7 @@ from jaxrl_seq.envs.core.trials import TrialEnv
 from jaxrl_seq.incontext.evaluation import evaluate_in_context
 from jaxrl_seq.incontext.histories import History, film, play
 from jaxrl_seq.online.evaluate import Episodes, Recording, reference_returns
-from jaxrl_seq.online.optimiser import init_optimiser, optimiser_step
+from jaxrl_seq.online.optimiser import FitHyper, fit, init_optimiser, learning_rate
 from jaxrl_seq.types import Array, Metrics, PyTree
 
 
@@ -54,19 +54,9 @@ class Recipe(Protocol):
 
 
 @struct.dataclass
-class DistillHyper:
+class DistillHyper(FitHyper):
     """The numbers that are traced, and where sequences come from."""
 
-    lr: float = 1e-3
-    """Adam's learning rate after the warm-up."""
-    warmup_updates: float = 100.0
-    """Updates over which lr rises from zero."""
-    decay_updates: float = 0.0
-    """Updates over which lr falls to zero, as a cosine; 0 keeps it."""
-    weight_decay: float = 1e-4
-    """Decoupled, as a share of lr."""
-    max_grad_norm: float = 1.0
-    """Gradients longer than this (global norm) are scaled down to it."""
     history: object = None
     """A `History` to learn from; None to play fresh ones of `source` at every update."""
     source: object = None
@@ -121,24 +111,16 @@ class Distill:
 
     def update(self, state: DistillState, hyper: DistillHyper) -> tuple[DistillState, Metrics]:
         """`steps` gradient steps. Pure."""
-        lr = _learning_rate(state.update, hyper)
 
-        def one_step(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            params, opt_state = carry
+        def draw(key: Array) -> PyTree:
             play_key, key = jax.random.split(key)
             history = self._fresh(play_key, hyper) if hyper.history is None else hyper.history
-            batch = self.recipe.sequences(key, history, self.batch)
-            (loss, metrics), grads = jax.value_and_grad(self.recipe.loss, has_aux=True)(params, batch)
-            params, opt_state, norms = optimiser_step(
-                params, opt_state, grads, lr, hyper.max_grad_norm, hyper.weight_decay
-            )
-            return (params, opt_state), metrics | norms | {"loss": loss}
+            return self.recipe.sequences(key, history, self.batch)
 
         keys = jax.random.split(jax.random.fold_in(state.key, state.update), self.steps)
-        (params, opt_state), metrics = jax.lax.scan(one_step, (state.params, state.opt_state), keys)
-        means = {name: jnp.mean(x) for name, x in metrics.items()} | {"lr": lr}
-        means["skipped"] = jnp.sum(metrics["skipped"])
-        return replace(state, params=params, opt_state=opt_state, update=state.update + 1), means
+        lr = learning_rate(state.update, hyper)
+        params, opt_state, metrics = fit(draw, self.recipe.loss, state.params, state.opt_state, keys, lr, hyper)
+        return replace(state, params=params, opt_state=opt_state, update=state.update + 1), metrics
 
     def _fresh(self, key: Array, hyper: DistillHyper) -> History:
         """One trial of the source on `batch` tasks drawn anew, labelled."""
@@ -199,10 +181,3 @@ class Distill:
     def world(self) -> TrialEnv:
         """The environment that `record` shows."""
         return self.eval_trial
-
-
-def _learning_rate(update: Array, hyper: DistillHyper) -> Array:
-    warm = jnp.minimum(1.0, (update + 1) / jnp.maximum(hyper.warmup_updates, 1.0))
-    done = jnp.clip(update / jnp.maximum(hyper.decay_updates, 1.0), 0.0, 1.0)
-    cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-    return hyper.lr * warm * jnp.where(jnp.asarray(hyper.decay_updates) > 0, cosine, 1.0)

@@ -45,6 +45,8 @@ def with_stats(variables: Any, stats: Stats) -> Any:
 
     def filled(node: Any) -> Any:
         numbers = {"mean": stats.obs_mean, "std": stats.obs_std}
+        if not hasattr(node, "items"):
+            return node  # of another layer
         return {name: numbers if name == _NAME else filled(below) for name, below in node.items()}
 
     return {**variables, _COLLECTION: filled(variables[_COLLECTION])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,8 @@ class Episodes:
     """Return of the first episode inside a trial; None where episodes are no trials."""
     last_inner: Array | None = None
     """The same of the last one that ended inside it."""
+    numbers: dict[str, Array] = struct.field(default_factory=dict)
+    """Further results of the evaluation, float32 [] each, for the rows of a run."""
 
     def means(self) -> Metrics:
         """Float32 scalars: means over finished episodes (0 if there is none), and the share that is `unfinished`."""
@@ -66,16 +69,31 @@ def evaluate(
     steps (default: episodes x horizon, which always suffices). Jittable, and can be vmapped over params. The key is
     consumed.
     """
-    limit = max_steps or episodes * env.env.horizon
     reset_key, key = jax.random.split(key)
     acting = start_acting(env, agent, reset_key, env_params)
-    blank = jnp.zeros((env.num_envs, episodes), jnp.float32)
-    info = jax.eval_shape(env.env.reset, key, env.env.default_params())[1].info
+
+    def step(acting: Acting, key: Array) -> tuple[Acting, Outcome]:
+        return act(env, agent, params, acting, key, env_params, greedy)
+
+    return play_episodes(env.env, acting, step, key, episodes=episodes, max_steps=max_steps)
+
+
+Step = Callable[[Acting, Array], tuple[Acting, Outcome]]
+"""Policy and environments move on by one step with a key of their own."""
+
+
+def play_episodes(
+    env: Env, acting: Acting, step: Step, key: Array, *, episodes: int, max_steps: int | None = None
+) -> Episodes:
+    """`evaluate` for whatever acts: `step` plays on from `acting`, B copies of `env` at their first observations."""
+    num, limit = acting.env.episode_return.shape[0], max_steps or episodes * env.horizon
+    blank = jnp.zeros((num, episodes), jnp.float32)
+    info = jax.eval_shape(env.reset, key, env.default_params())[1].info
     success, inner = (blank if name in info else None for name in ("success", "inner_return"))
     start = _Progress(
         acting=acting,
         episodes=Episodes(blank, blank, success, blank > 0, inner, inner),
-        ended=jnp.zeros(env.num_envs, jnp.int32),
+        ended=jnp.zeros(num, jnp.int32),
         inner=None if inner is None else (blank[:, 0], blank[:, 0]),
         t=jnp.int32(0),
     )
@@ -84,7 +102,7 @@ def evaluate(
         return (now.t < limit) & jnp.any(now.ended < episodes)
 
     def one_step(now: _Progress) -> _Progress:
-        acting, outcome = act(env, agent, params, now.acting, jax.random.fold_in(key, now.t), env_params, greedy)
+        acting, outcome = step(now.acting, jax.random.fold_in(key, now.t))
         inner = None if now.inner is None else _inner_returns(now.inner, outcome)
         kept = _record(now.episodes, outcome, now.ended, inner)
         return _Progress(acting=acting, episodes=kept, ended=now.ended + outcome.done, inner=inner, t=now.t + 1)
@@ -124,18 +142,27 @@ def record(
     greedy: bool = True,
 ) -> Recording:
     """Every environment's states under a policy, from a reset on. The key is consumed."""
-    steps = min(env.env.horizon, max_steps)
     reset_key, key = jax.random.split(key)
     still = VecEnv(env.env, env.num_envs, "none")
+
+    def step(acting: Acting, key: Array) -> tuple[Acting, Outcome]:
+        return act(still, agent, params, acting, key, env_params, greedy)
+
+    return film_episodes(env.env, start_acting(still, agent, reset_key, env_params), step, key, max_steps=max_steps)
+
+
+def film_episodes(env: Env, acting: Acting, step: Step, key: Array, *, max_steps: int) -> Recording:
+    """`record` for whatever acts; see `play_episodes`. Environments are not to be reset."""
 
     def one_step(carry: tuple[Acting, Array], key: Array) -> tuple[tuple[Acting, Array], tuple[PyTree, Array, Array]]:
         acting, over = carry
         before = acting.env.env
-        acting, outcome = act(still, agent, params, acting, key, env_params, greedy)
+        acting, outcome = step(acting, key)
         return (acting, over | outcome.done), (before, outcome.reward, ~over)
 
-    start = (start_acting(still, agent, reset_key, env_params), jnp.zeros(env.num_envs, bool))
-    (acting, _), (states, rewards, running) = jax.lax.scan(one_step, start, jax.random.split(key, steps))
+    keys = jax.random.split(key, min(env.horizon, max_steps))
+    start = acting, jnp.zeros_like(acting.env.inputs.first)
+    (acting, _), (states, rewards, running) = jax.lax.scan(one_step, start, keys)
     states = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), states, acting.env.env)
     return Recording(states, rewards, jnp.sum(running, axis=0, dtype=jnp.int32))
 

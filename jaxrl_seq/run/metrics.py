@@ -59,7 +59,7 @@ def evaluation_metrics(episodes: Any) -> dict[str, Any]:
     for name, inner in (("first_episode", episodes.first_inner), ("last_episode", episodes.last_inner)):
         if inner is not None:  # of trials
             row[name] = (inner.sum((-2, -1)) / count).tolist()
-    return row
+    return row | {name: np.asarray(x).tolist() for name, x in episodes.numbers.items()}
 
 
 def _standard_error(episodes: Any, mean: np.ndarray, count: np.ndarray) -> np.ndarray:
