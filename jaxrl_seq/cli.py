@@ -111,7 +111,8 @@ def _resume(words: list[str]) -> int:
     import tyro
 
     from jaxrl_seq.run.config import load
-    from jaxrl_seq.run.sweep import go, is_sweep
+    from jaxrl_seq.run.sweep import go
+    from jaxrl_seq.run.sweep_results import is_sweep
 
     if not words:
         raise ValueError("Usage: jaxrl-seq resume RUN [--mesh seed=4], where RUN is a folder of `train` or `sweep`.")

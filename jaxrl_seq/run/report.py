@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from jaxrl_seq.run import report_charts as charts
 from jaxrl_seq.run import report_html as web
 from jaxrl_seq.run.sinks import Row, count, duration, read_rows
 from jaxrl_seq.run.stats import bootstrap_ci
+from jaxrl_seq.run.sweep_report import write_sweep_report
+from jaxrl_seq.run.sweep_results import is_sweep
 
 _VIDEO_BUDGET = 800_000  # bytes of GIFs inside one report; the newest come first
 _DIAGNOSTICS = {
@@ -52,12 +53,12 @@ _TIME_PARTS = (
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes `report.html` into a run folder and returns its path. Raises ValueError where there is no
-    folder.
-    """
+    """Writes `report.html` into the folder of a run or a sweep and returns its path. ValueError where there is none."""
     folder = Path(run_dir)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give the run folder that `jaxrl-seq train` printed")
+    if is_sweep(folder):
+        return write_sweep_report(folder)
     rows = read_rows(folder / "metrics.jsonl")
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
@@ -76,11 +77,7 @@ def write_report(run_dir: str | Path) -> Path:
         web.section("Environment", _halves(_readable_env(env))),
         f'<footer class="soft">{web.escape(folder.resolve().name)} · written by jaxrl_seq</footer>',
     ]
-    path = folder / "report.html"
-    fresh = folder / "report.html.new"
-    fresh.write_text(web.page(title, [piece for piece in body if piece]), encoding="utf-8")
-    os.replace(fresh, path)
-    return path
+    return web.write(folder / "report.html", title, body)
 
 
 # ---- what is known ----

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def learning_chart(
         if evaluation is not None:
             _draw_evaluation(axes, evaluation, scale)
         _draw_references(axes, references)
-        _dress(axes, "environment steps per seed", "%" if percent else "")
+        dress(axes, "environment steps per seed", "%" if percent else "")
         if percent:
             axes.set_ylim(-3, 103)
         if train is not None or evaluation is not None:
@@ -116,7 +116,7 @@ def small_chart(data: Curve, size: tuple[float, float] = (2.9, 1.75), floor: flo
         _draw_training(axes, data, 1.0, small=True)
         if floor is not None and positive.min() < floor < positive.max():
             axes.set_ylim(bottom=floor)
-        _dress(axes, "", "")
+        dress(axes, "", "")
         return _svg(figure)
 
 
@@ -143,15 +143,26 @@ def context_chart(rows: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
             axes.plot(episodes, mean, color=color, lw=1.8 if number == 0 else 1.1, marker=dot, ms=4, label=name)
             if number == 0:
                 axes.fill_between(episodes, lo, hi, color=color, alpha=0.16, lw=0)
-        _dress(axes, "episode of the trial", "")
+        dress(axes, "episode of the trial", "")
         axes.set_xlim(left=0.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         figure.legend(loc="outside upper left", frameon=False, ncols=7, handlelength=1.6, fontsize=9.5)
         return _svg(figure)
 
 
+def chart(size: tuple[float, float], draw: Callable[[Any, Any], None], font: float = 10) -> str:
+    """An SVG in the style of all others, of what `draw(figure, axes)` puts into it."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**_STYLE, "font.size": font}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure, figure.add_subplot())
+        return _svg(figure)
+
+
 def _draw_training(axes: Any, data: Curve, scale: float, small: bool = False) -> None:
-    data = _binned(data)
+    data = binned(data)
     values = data.values * scale
     seeds = values.shape[1]
     band = bootstrap_band(values.T, resamples=500)
@@ -198,7 +209,7 @@ def _draw_references(axes: Any, references: Mapping[str, float]) -> None:
         )
 
 
-def _dress(axes: Any, xlabel: str, unit: str) -> None:
+def dress(axes: Any, xlabel: str, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_xlim(left=0)
@@ -213,10 +224,10 @@ def _dress(axes: Any, xlabel: str, unit: str) -> None:
     else:
         axes.yaxis.set_major_locator(LogLocator(numticks=5))
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
 
 
-def _tick(value: float) -> str:
+def tick(value: float) -> str:
     """Short enough for a narrow margin: 84k, 0.25, 3e-4."""
     if abs(value) >= 10_000:
         return ("-" if value < 0 else "") + count(abs(value))
@@ -226,7 +237,7 @@ def _tick(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _binned(data: Curve) -> Curve:
+def binned(data: Curve) -> Curve:
     """At most _POINTS points: means over equal bins of rows, NaN passed over."""
     rows, seeds = data.values.shape
     if rows <= _POINTS:

@@ -1,9 +1,11 @@
-"""HTML pieces of a report: escaping, tables, cards, bars and the one style sheet. Strings in, strings out."""
+"""HTML pieces of a report: escaping, tables, cards, bars and the one style sheet; `write` puts a page on disk."""
 
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 STYLE = """
@@ -36,6 +38,7 @@ table { border-collapse: collapse; width: 100%; font-size: 13.5px; margin-bottom
 td, th { text-align: left; vertical-align: top; padding: 4px 10px 4px 0; border-bottom: 1px solid #e9ecef; }
 th { font-weight: 500; color: var(--soft); width: 44%; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.listing th { width: auto; }
 caption { text-align: left; font-weight: 600; font-size: 13px; padding: 6px 0 3px; }
 .bar { display: flex; height: 30px; border-radius: 6px; overflow: hidden; gap: 2px; margin: 4px 0 10px; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 26px; font-size: 13.5px; }
@@ -59,6 +62,14 @@ def page(title: str, body: Iterable[str]) -> str:
             "</main>\n</body>\n</html>\n",
         ]
     )
+
+
+def write(path: Path, title: str, body: Iterable[str]) -> Path:
+    """Write a document in one move; empty pieces are left out."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(page(title, [piece for piece in body if piece]), encoding="utf-8")
+    os.replace(fresh, path)
+    return path
 
 
 def escape(value: Any) -> str:
@@ -95,6 +106,16 @@ def table(rows: Mapping[str, Any], caption: str = "") -> str:
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     lines = [f"<tr><th>{escape(k)}</th><td>{escape(show(v))}</td></tr>" for k, v in rows.items()]
     return f"<table>{title}\n" + "\n".join(lines) + "\n</table>"
+
+
+def listing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A column for every name of the first row; nothing where there are no rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    lines = ["".join(f"<td>{escape(show(value))}</td>" for value in row.values()) for row in rows]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="listing">\n<tr>{head}</tr>\n{body}\n</table>'
 
 
 def stacked_bar(parts: Sequence[tuple[str, float, str]], unit: str = "s") -> str:

@@ -126,11 +126,6 @@ def begin(learner: str, asked: dict[str, Any], parts: list[Part], folder: Path, 
     return folder
 
 
-def is_sweep(folder: Path) -> bool:
-    path = folder / "config.json"
-    return path.is_file() and str(json.loads(path.read_text()).get("command", "")).startswith("sweep ")
-
-
 def go(folder: Path, *, mesh: str | None = None, memory_gb: float | None = None, progress: bool = True) -> Sweep:
     """Run the parts of a sweep that are not finished, from where they are: to begin with, and to resume."""
     learner, record, parts = read(folder)

@@ -45,13 +45,21 @@ class Lane:
         return math.nan
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether the folder is that of a sweep, by its config.json."""
+    try:
+        record = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and str(record.get("command", "")).startswith("sweep ") and "parts" in record
+
+
 def read_lanes(folder: str | Path) -> list[Lane]:
     """All lanes, those of parts that have not begun without rows. ValueError for a folder that is no sweep."""
     folder = Path(folder)
-    path = folder / "config.json"
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    if not str(record.get("command", "")).startswith("sweep "):
+    if not is_sweep(folder):
         raise ValueError(f"{folder} is no sweep: give the folder that `jaxrl-seq sweep` printed.")
+    record = json.loads((folder / "config.json").read_text())
     lanes = []
     for number, part in enumerate(record["parts"]):
         home = folder / "parts" / f"{number:02d}"
@@ -117,6 +125,7 @@ def best_setting(lanes: list[Lane]) -> tuple[dict[str, Any], Interval] | None:
 def publish_sweep(folder: Path) -> list[dict[str, Any]]:
     """Write results.csv, summary.json and report.html; returns the rows of the first."""
     from jaxrl_seq.run.loop import write_json
+    from jaxrl_seq.run.sweep_report import write_sweep_report
 
     lanes = read_lanes(folder)
     rows = [result(lane) for lane in lanes]
@@ -126,6 +135,7 @@ def publish_sweep(folder: Path) -> list[dict[str, Any]]:
     done = [bool(lane.summary.get("finished")) for lane in lanes]
     totals = {"lanes": len(lanes), "finished": all(done), "healthy_lanes": sum(row["health"] == "good" for row in rows)}
     write_json(folder / "summary.json", totals | {"best": chosen})
+    write_sweep_report(folder)
     return rows
 
 

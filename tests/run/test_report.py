@@ -233,7 +233,7 @@ def test_curves_keep_nan_and_average_bins():
     rows = [{"steps": i, "a": [float(i), None]} for i in range(1000)] + [{"steps": 7}]
     data = report_charts.curve(rows, "a")
     assert data is not None and data.values.shape == (1000, 2)
-    binned = report_charts._binned(data)
+    binned = report_charts.binned(data)
     assert len(binned.steps) == 300 and np.isnan(binned.values[:, 1]).all()
     assert binned.values[:, 0].mean() == pytest.approx(499.5, abs=1)
     assert binned.values[0, 0] == pytest.approx(1.0) and binned.steps[-1] == 999
