@@ -90,6 +90,13 @@ LEARNERS = {
     "ad-eps": "jaxrl_seq.run.config_distill:TrainADEps",
     "dpt": "jaxrl_seq.run.config_distill:TrainDPT",
     "headless-ad": "jaxrl_seq.run.config_distill:TrainHeadlessAD",
+    "bc": "jaxrl_seq.run.config_offline:TrainBC",
+    "rvs": "jaxrl_seq.run.config_offline:TrainRvS",
+    "dt": "jaxrl_seq.run.config_offline:TrainDT",
+    "dc": "jaxrl_seq.run.config_offline:TrainDC",
+    "ds4": "jaxrl_seq.run.config_offline:TrainDS4",
+    "lram": "jaxrl_seq.run.config_offline:TrainLRAM",
+    "rate": "jaxrl_seq.run.config_offline:TrainRATE",
 }
 """What `jaxrl-seq train` trains -> the class of its `Config`, which is imported when asked for."""
 
@@ -167,7 +174,7 @@ def record_of(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
 
 def fresh_folder(names: list[str]) -> Path:
     """runs/<names>-<n> with the first number that is free."""
-    stem = "-".join("".join(c if c.isalnum() or c == "-" else "_" for c in name) for name in names)
+    stem = "-".join("".join(c if c.isalnum() or c == "-" else "_" for c in name) for name in names if name)
     number = 1
     while (path := Path("runs") / f"{stem}-{number:03d}").exists():
         number += 1

@@ -40,16 +40,15 @@ class Data:
     """Of what is made."""
     dataset_env: str = ""
     """Environment id, for files that do not say which."""
-    teacher: Teacher = field(default_factory=Teacher)
 
-    def open(self) -> tuple[Dataset, Env, Any]:
+    def open(self, teacher: Teacher | None = None) -> tuple[Dataset, Env, Any]:
         """(data set, its environment, the environment's parameters). ValueError where they do not fit."""
         dataset = get_dataset(
             self.dataset,
             steps=self.dataset_steps,
             seed=self.dataset_seed,
             env=self.dataset_env,
-            teacher=self.teacher,
+            teacher=teacher,
         )
         if not dataset.meta.env:
             raise ValueError(f"{self.dataset} does not say what it is of: give --dataset-env, to act in.")

@@ -1,0 +1,187 @@
+"""The settings of `jaxrl-seq train bc | dt | ...`: policies learnt from a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+
+import tyro
+
+from jaxrl_seq.envs import Env, make
+from jaxrl_seq.models import ModelConfig
+from jaxrl_seq.offline import Dataset, Teacher, top_fraction
+from jaxrl_seq.offline.learner import OfflineHyper, OfflineLearner
+from jaxrl_seq.offline.methods import METHODS, make_method
+from jaxrl_seq.run.config import Placement, record_of
+from jaxrl_seq.run.datasets import Data, split_name
+from jaxrl_seq.run.loop import RunOptions
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class _TrainOffline(Generic[Model]):
+    """What all of them share; a subclass has its own defaults and says what its learner is."""
+
+    LEARNER: ClassVar[str]
+    PARTS: ClassVar[dict[str, type]] = {"hyper": OfflineHyper, "run": RunOptions, "data": Data, "teacher": Teacher}
+
+    model: Model
+    """Sizes of the model; which flags there are depends on --model."""
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = "mlp"
+    """Any model of the library: see `jaxrl-seq list models`."""
+    env: str = ""
+    """Environment id to act in; by default the one that the data is of, with its options."""
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
+    teacher: Teacher = field(default_factory=Teacher)
+    top: float = 1.0
+    """Learn from the episodes of highest return only that make up this share of the steps (0.1 with bc: 10 % BC)."""
+    batch: int = 64
+    """Windows of a gradient step."""
+    num_envs: int = 16
+    """Environments of an evaluation, for each target."""
+    greedy: bool = True
+    """Take the most likely action when evaluated."""
+    decay_lr: bool = True
+    """Let the learning rate fall to zero over the run, as a cosine."""
+    hyper: tyro.conf.OmitArgPrefixes[OfflineHyper] = field(default_factory=OfflineHyper)
+    run: tyro.conf.OmitArgPrefixes[RunOptions] = field(
+        default_factory=lambda: RunOptions(total_steps=5_000_000, evaluations=5)
+    )
+    placement: tyro.conf.OmitArgPrefixes[Placement] = field(default_factory=Placement)
+
+    def __post_init__(self) -> None:
+        if not self.env and not Path(self.data.dataset).exists():
+            object.__setattr__(self, "env", split_name(self.data.dataset)[0])
+
+    def learner(self, env: Env) -> OfflineLearner:
+        raise NotImplementedError
+
+    def build(self) -> tuple[OfflineLearner, Any]:
+        """The learner and its hyper-parameters, data included. ValueError for anything that cannot work."""
+        dataset, env, params = _opened(self.data, self.teacher)
+        if self.env:
+            env, params = make(self.env)
+        learner = self.learner(env)
+        if self.top < 1:
+            dataset = top_fraction(dataset, self.top)
+        updates = -(-self.run.total_steps // learner.steps_per_update)
+        numbers = {name: x for name, x in vars(self.hyper).items() if name not in ("data", "env_params")}
+        numbers["decay_updates"] = float(updates) if self.decay_lr else self.hyper.decay_updates
+        return learner, learner.hyper(dataset, env_params=params, **numbers)
+
+    def record(self) -> dict[str, Any]:
+        record = record_of(self, without=("data", "env_params"))
+        return record | {"env": self.env or Path(self.data.dataset).stem}
+
+    def shared(self) -> dict[str, Any]:
+        """The fields of `OfflineLearner`."""
+        return {"batch": self.batch, "num_envs": self.num_envs, "greedy": self.greedy}
+
+    def built(self) -> Any:
+        """The model, with the name that reports call it."""
+        assert isinstance(self.model, ModelConfig)
+        return self.model.build().clone(label=self.model_name)  # pyright: ignore[reportCallIssue]
+
+
+@lru_cache(maxsize=1)
+def _opened(data: Data, teacher: Teacher) -> tuple[Dataset, Env, Any]:
+    """Made or read once: commands build a learner several times."""
+    return data.open(teacher)
+
+
+@dataclass(frozen=True)
+class TrainSequence(_TrainOffline[Model]):
+    """A sequence policy, trained to predict what the data did next."""
+
+    tokens: str = ""
+    """What a step shows, such as "rtg | obs* | action"; by default the method's own (see offline/README.md)."""
+    mode: Literal["", "window", "cache", "recurrent"] = ""
+    """How it acts: from the last steps, from keys and values, or from a state; by default the method's own."""
+    window: int = 0
+    """Steps of a training sequence; 0: the method's own, or whole episodes in modes cache and recurrent."""
+    head: Literal["auto", "mse", "ce", "gaussian"] = "auto"
+    """Of the actions: squared error, classes, or a Gaussian; auto: the method's own."""
+    bins: int = 32
+    """Classes of an entry of a continuous action with --head ce."""
+    entropy: float = 0.0
+    """What a nat of the policy's entropy is worth, with --head ce or gaussian."""
+
+    def learner(self, env: Env) -> OfflineLearner:
+        return make_method(
+            self.LEARNER,
+            env,
+            self.built(),
+            tokens=self.tokens or None,
+            mode=self.mode or None,
+            window=self.window or None,
+            head=None if self.head == "auto" else self.head,
+            bins=self.bins,
+            entropy=self.entropy,
+            **self.shared(),
+        )
+
+
+@dataclass(frozen=True)
+class TrainBC(TrainSequence[Model]):
+    """Behavioural cloning: imitate the data, or with --top its best share."""
+
+    LEARNER: ClassVar[str] = "bc"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["bc"].model
+
+
+@dataclass(frozen=True)
+class TrainRvS(TrainSequence[Model]):
+    """Return-conditioned imitation by a net without memory (Emmons et al. 2022): a control for dt."""
+
+    LEARNER: ClassVar[str] = "rvs"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rvs"].model
+
+
+@dataclass(frozen=True)
+class TrainDT(TrainSequence[Model]):
+    """Decision Transformer (Chen et al. 2021): imitate, given the return that is left to earn."""
+
+    LEARNER: ClassVar[str] = "dt"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["dt"].model
+
+
+@dataclass(frozen=True)
+class TrainDC(TrainSequence[Model]):
+    """Decision ConvFormer (Kim et al. 2023): the same with short filters instead of attention."""
+
+    LEARNER: ClassVar[str] = "dc"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["dc"].model
+
+
+@dataclass(frozen=True)
+class TrainDS4(TrainSequence[Model]):
+    """Decision S4 (Bar-David et al. 2023): one token a step and a recurrent model, trained on whole episodes."""
+
+    LEARNER: ClassVar[str] = "ds4"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["ds4"].model
+
+
+@dataclass(frozen=True)
+class TrainLRAM(TrainSequence[Model]):
+    """Large recurrent action model (Schmied et al. 2024): no actions in the context, classes for actions."""
+
+    LEARNER: ClassVar[str] = "lram"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["lram"].model
+
+
+@dataclass(frozen=True)
+class TrainRATE(TrainSequence[Model]):
+    """Recurrent Action Transformer with Memory (Cherepanov et al. 2023): memory tokens across segments."""
+
+    LEARNER: ClassVar[str] = "rate"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rate"].model
