@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from jaxrl_seq.envs import VecEnv, make
     from jaxrl_seq.models import make_model
     from jaxrl_seq.online import PPO, PPOHyper, evaluate, make_ppo
-    from jaxrl_seq.run.lanes import Lanes
+    from jaxrl_seq.run.lanes import Lanes, Settings
     from jaxrl_seq.run.loop import Run, train
     from jaxrl_seq.run.publish import publish
+    from jaxrl_seq.run.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -32,12 +33,14 @@ _HOME = {
     "PPO": "jaxrl_seq.online",
     "PPOHyper": "jaxrl_seq.online",
     "Run": "jaxrl_seq.run.loop",
+    "Settings": "jaxrl_seq.run.lanes",
     "VecEnv": "jaxrl_seq.envs",
     "evaluate": "jaxrl_seq.online",
     "make": "jaxrl_seq.envs",
     "make_model": "jaxrl_seq.models",
     "make_ppo": "jaxrl_seq.online",
     "publish": "jaxrl_seq.run.publish",
+    "sweep": "jaxrl_seq.run.sweep",
     "train": "jaxrl_seq.run.loop",
 }
 
@@ -47,12 +50,14 @@ __all__ = [
     "PPO",
     "PPOHyper",
     "Run",
+    "Settings",
     "VecEnv",
     "evaluate",
     "make",
     "make_model",
     "make_ppo",
     "publish",
+    "sweep",
     "train",
 ]
 

@@ -34,7 +34,7 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
   jaxrl-seq check dataset PATH                 hold a data set to its rules: native, Minari or D4RL
   jaxrl-seq new-env NAME                       write an environment of your own, with its test
 
-RUN is the folder that `train` prints."""
+RUN is the folder that `train` prints. On several hosts: the same command on each, with --hosts auto."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +58,14 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE)
         return 0 if words else 2
     try:
-        return commands[known(words[0], commands, "command")](words[1:])
+        command = commands[known(words[0], commands, "command")]
+        if "--hosts" not in words:
+            return command(words[1:])
+        from jaxrl_seq.run import distributed
+
+        rest = distributed.join(words[1:])
+        with distributed.guarded("jaxrl-seq resume RUN --hosts ..."):
+            return command(rest)
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -84,8 +91,12 @@ def _sweep(words: list[str]) -> int:
 
 
 def _swept(done: Sweep) -> int:
+    from jaxrl_seq.run.distributed import is_first
+
     if done.stopped_by:
         return _stopped(done.stopped_by, done.folder)
+    if not is_first():
+        return 0
     print(f"{done.verdict}\nresults {done.folder / 'results.csv'}\nreport {done.folder / 'report.html'}")
     return 0
 
@@ -135,6 +146,7 @@ def _remember_compilations() -> None:
 
 def _go(config: Config, folder: Path, resume: bool, mesh: str | None = None) -> int:
     from jaxrl_seq.run.loop import train
+    from jaxrl_seq.run.distributed import is_first
     from jaxrl_seq.run.mesh import make_mesh
     from jaxrl_seq.run.publish import publish
 
@@ -156,8 +168,10 @@ def _go(config: Config, folder: Path, resume: bool, mesh: str | None = None) -> 
     )
     if run.summary["stopped_by"]:
         return _stopped(run.summary["stopped_by"], folder)
-    _print_summary(run)
-    print(f"report {publish(run)}")
+    report = publish(run)
+    if is_first():
+        _print_summary(run)
+        print(f"report {report}")
     return 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl_seq.cli import main
 from jaxrl_seq.run.config import parse_train
+from jaxrl_seq.run.sweep_plan import plan, read_toml
 from tests.readme_code import ROOT, run_blocks
 
 
@@ -51,3 +52,16 @@ def test_commands_parse(tmp_path, monkeypatch):
     for line in lines:
         config = parse_train("ppo", line.split("#")[0].split())
         config.build()
+
+
+def test_sweep_commands_parse(monkeypatch):
+    """Every `jaxrl-seq sweep ...` line of the README and of the launch page makes a plan."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text() + (ROOT / "experiments/launch/README.md").read_text()
+    lines = re.findall(r"^    jaxrl-seq sweep (.*)", text, flags=re.M)
+    assert len(lines) >= 5
+    for line in lines:
+        words = line.split("#")[0].split()
+        learner, filed = read_toml(words[0]) if words[0].endswith(".toml") else (words[0], [])
+        rest = [word for word in words[1:] if word not in ("--dry-run", "--samples", "32")]
+        assert plan(learner, [*filed, *rest], samples=32 if "--samples" in words else 1)

@@ -8,7 +8,8 @@ and is never used. `restore` checks structure, shapes, dtypes and every checksum
 wrong dtype silently, returns flipped bits in array data without an error and takes an empty folder named `9`
 for step 9. Retention is ours for the same reason: a damaged folder must never push out a good one.
 
-One process, local or mounted file systems. Arrays may be sharded over this process's devices.
+Local or mounted file systems. Arrays may be sharded over this process's devices; several
+processes save together what all of them have fetched (`mesh.fetch`), and the first one tidies up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrl_seq.run import checkpoint_leaves as leaves
@@ -200,13 +202,13 @@ class Checkpoints:
     def _prune(self, newest: int) -> None:
         finished = [step for step in self.steps() if step <= newest]
         oldest = finished[-self.keep :][0] if finished else newest
-        for step in self._folders():
+        for step in self._folders() if jax.process_index() == 0 else ():
             if step < oldest or step > newest:
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
     def _sweep(self) -> None:
         """Removes half-written saves, which a kill or a full disk leaves behind."""
-        for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        for leftover in self.folder.glob("*.orbax-checkpoint-tmp*") if jax.process_index() == 0 else ():
             shutil.rmtree(leftover, ignore_errors=True)
 
     def _refused(self, step: int, error: Exception) -> None:

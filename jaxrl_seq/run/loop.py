@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -17,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrl_seq.run import health
+from jaxrl_seq.run import distributed, health
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.env_info import describe_devices, environment_info
 from jaxrl_seq.run.lanes import Settings
+from jaxrl_seq.run.mesh import make_mesh
 from jaxrl_seq.run.metrics import evaluation_metrics, row_metrics
 from jaxrl_seq.run.programs import ROWS, Programs, compile_programs
 from jaxrl_seq.run.sinks import ConsoleSink, JsonlSink, Row, Sink, Sinks, jsonable, read_rows
@@ -123,12 +125,15 @@ def train(
     if folder is not None and resume and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no run (no config.json): nothing to resume.")
     if folder is not None and not resume:
-        folder = health.prepare_run_dir(folder, overwrite)
+        distributed.first_decides(lambda: str(health.prepare_run_dir(Path(folder), overwrite)))
+    if distributed.several():
+        mesh, progress = mesh or make_mesh(), progress and distributed.is_first()
     setup = _Setup(learner, hyper, wanted, settings, folder, mesh, memory, config or {}, progress, sinks)
     session = _Session(setup)
     if folder is None:
         return session.go(resume=False)
-    with health.RunLock(folder), Checkpoints(folder / "checkpoints") as session.checkpoints:
+    lock = health.RunLock(folder) if distributed.is_first() else contextlib.nullcontext()
+    with lock, Checkpoints(folder / "checkpoints") as session.checkpoints:
         return session.go(resume)
 
 
@@ -181,6 +186,8 @@ class _Session:
     # --- the whole ----------------------------------------------------------------------------------------------------
     def go(self, resume: bool) -> Run:
         self._announce()
+        info = environment_info()
+        distributed.check_agreement(configuration=self._record(), versions=[info["python"], info["packages"]])
         # An evaluation that cannot be afforded is not compiled either.
         wanted = self.options.eval_episodes if self.options.evaluations else 0
         asked = self.setup
@@ -195,8 +202,9 @@ class _Session:
         sinks = self._open_sinks(resume)
         with sinks, health.Interrupts() as interrupts:
             for _ in self._chunks(sinks):
-                if interrupts.requested:
-                    self.stopped_early = interrupts.signal_name
+                asked = distributed.gather([float(interrupts.requested)])
+                if asked.any():
+                    self.stopped_early = interrupts.signal_name or "SIGTERM"  # of another process
                 if self.stopped_early:
                     break
         return self._finish()
@@ -207,6 +215,7 @@ class _Session:
         if resume:
             assert self.checkpoints is not None and self.folder is not None
             restored = self.checkpoints.restore(programs.saved_target())
+            distributed.check_agreement(checkpoint=restored.step)
             self.state, self.update = programs.from_saved(restored.state), restored.step
             compile_s = self.clock.compile_s
             self.clock = Clock(**restored.meta["clock"])
@@ -236,7 +245,9 @@ class _Session:
             if self.update == boundary:
                 self._evaluate(sinks)
                 self.clock.wall_s = time.monotonic() - began
-            if time.monotonic() - saved_at > self.options.checkpoint_seconds:
+            due = time.monotonic() - saved_at > self.options.checkpoint_seconds
+            chunk_rows, due = map(int, distributed.gather([chunk_rows, due])[0])
+            if due:
                 self._save()
                 saved_at = time.monotonic()
             yield
@@ -339,6 +350,8 @@ class _Session:
 
     def _open_sinks(self, resume: bool) -> Sinks:
         sinks: list[Sink] = list(self.setup.sinks)
+        if not distributed.is_first():
+            return Sinks([])
         if self.folder is not None:
             sinks.insert(0, JsonlSink(self.folder / "metrics.jsonl", self.update if resume else None))
         if self.progress:
@@ -372,7 +385,9 @@ def _plain(tree: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """In one move, so that a kill leaves the old file or the new one."""
+    """In one move, so that a kill leaves the old file or the new one. The first process of a run writes."""
+    if not distributed.is_first():
+        return
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(jsonable(content), indent=2) + "\n")
     fresh.replace(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from jaxrl_seq.run import distributed
 from jaxrl_seq.run.lanes import lane
 from jaxrl_seq.run.loop import Run
 
@@ -19,14 +20,17 @@ def publish(run: Run) -> Path:
     """
     if run.folder is None:
         raise ValueError("This run has no folder: train with run_dir=... to get a report.")
-    for name, show in (("film of the agent", film_run), ("in-context evaluation", judge_run)):
+    # of several processes none has all lanes, so that there is nothing to show alone
+    for name, show in (
+        () if distributed.several() else (("film of the agent", film_run), ("in-context evaluation", judge_run))
+    ):
         try:
             show(run)
         except Exception as error:  # a picture must never cost a finished run
             warnings.warn(f"No {name}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
     from jaxrl_seq.run.report import write_report
 
-    return write_report(run.folder)
+    return write_report(run.folder) if distributed.is_first() else run.folder / "report.html"
 
 
 def judge_run(run: Run) -> Path | None:

@@ -9,6 +9,7 @@ SWEEP/config.json    what was asked for, and the parts
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 from jax.sharding import Mesh
 
-from jaxrl_seq.run import health
+from jaxrl_seq.run import distributed, health
 from jaxrl_seq.run.checkpoint import Checkpoints
 from jaxrl_seq.run.config import fresh_folder, parse_train
 from jaxrl_seq.run.env_info import device_memory
@@ -120,9 +122,11 @@ def start_sweep(words: list[str]) -> Sweep | None:
 def begin(learner: str, asked: dict[str, Any], parts: list[Part], folder: Path, overwrite: bool) -> Path:
     """The folder of a new sweep."""
     mesh_for(parse_train(learner, list(parts[0].words)).placement.mesh, parts[0].settings.num)  # refused here
-    folder = health.prepare_run_dir(folder, overwrite)
+    distributed.first_decides(lambda: str(health.prepare_run_dir(folder, overwrite)))
     record = {"version": VERSION, "command": f"sweep {learner}", "learner": learner} | asked
+    distributed.check_agreement(sweep=[record, parts])
     _write(folder, record, parts)
+    distributed.gather([0.0])  # the file is there before anyone reads it
     return folder
 
 
@@ -131,8 +135,9 @@ def go(folder: Path, *, mesh: str | None = None, memory_gb: float | None = None,
     learner, record, parts = read(folder)
     memory = _memory(memory_gb)
     stopped_by = None
-    with health.RunLock(folder):
-        console = _Console(learner, parts) if progress else None
+    rows: list[dict[str, Any]] = []
+    with health.RunLock(folder) if distributed.is_first() else contextlib.nullcontext():
+        console = _Console(learner, parts) if progress and distributed.is_first() else None
         number = 0
         while number < len(parts) and stopped_by is None:
             try:
@@ -144,7 +149,8 @@ def go(folder: Path, *, mesh: str | None = None, memory_gb: float | None = None,
                 if progress:
                     print(f"part {number} does not fit: now in {len(smaller)} groups ({error})", flush=True)
                 continue
-            rows = publish_sweep(folder)
+            if distributed.is_first():
+                rows = publish_sweep(folder)
             number += 1
     finished = stopped_by is None
     return Sweep(folder, rows, finished, stopped_by)
@@ -165,7 +171,10 @@ def read(folder: Path) -> tuple[str, dict[str, Any], list[Part]]:
 
 
 def _memory(gigabytes: float | None) -> int | None:
-    return device_memory() if gigabytes is None else round(gigabytes * 1e9)
+    """Bytes; of several processes the least that any of them has."""
+    there = device_memory() if gigabytes is None else round(gigabytes * 1e9)
+    least = distributed.gather([np.inf if there is None else there]).min()
+    return int(least) if np.isfinite(least) else None
 
 
 def part_folder(folder: Path, number: int) -> Path:
@@ -194,12 +203,9 @@ def _run(
     learner: str, part: Part, folder: Path, mesh: str | None, memory: int | None, console: _Console | None
 ) -> str | None:
     """Run a part to its end, or to what stopped it."""
-    summary = _summary(folder)
-    if summary.get("finished") or summary.get("stopped_by") == "not finite":
+    standing = distributed.first_decides(lambda: _standing(folder))
+    if standing == "over":
         return None
-    resume = bool(Checkpoints(folder / "checkpoints").steps())
-    if not resume and folder.exists():  # killed before its first checkpoint
-        shutil.rmtree(folder)
     config = parse_train(learner, list(part.words))
     built, hyper = config.build()
     try:
@@ -207,7 +213,7 @@ def _run(
             built,
             hyper,
             run_dir=folder,
-            resume=resume,
+            resume=standing == "under way",
             config=config.record() | {"command": f"sweep {learner}"},
             settings=part.settings,
             mesh=mesh_for(mesh, part.settings.num),
@@ -220,6 +226,18 @@ def _run(
         warnings.warn(f"part {folder.name}: {error}", RuntimeWarning, stacklevel=2)
         return None
     return run.summary["stopped_by"]
+
+
+def _standing(folder: Path) -> str:
+    """Of a part: "over", "under way" or "new"."""
+    summary = _summary(folder)
+    if summary.get("finished") or summary.get("stopped_by") == "not finite":
+        return "over"
+    if Checkpoints(folder / "checkpoints").steps():
+        return "under way"
+    if folder.exists():  # killed before its first checkpoint
+        shutil.rmtree(folder)
+    return "new"
 
 
 def _smaller(part: Part, error: DoesNotFit, mesh: str | None) -> list[Part]:
