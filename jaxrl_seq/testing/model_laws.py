@@ -16,8 +16,8 @@ from jaxrl_seq.ops import carry_axes, is_clock, set_clocks
 from jaxrl_seq.testing.model_probe import (
     CHUNKS,
     GRADIENT_STEPS,
-    QUICK,
     STEPS,
+    WITH_SCATTERS,
     ModelLawError,
     Probe,
     compare,
@@ -209,7 +209,8 @@ def seeds(probe: Probe) -> float:
     )
     mapped = jax.vmap(probe.scan_steps, in_axes=(0, axes, None, None), out_axes=(axes, 0))
     try:
-        compiled = jax.jit(mapped, compiler_options=QUICK).lower(stacked, carries, probe.x, probe.reset).compile()
+        acting = jax.jit(mapped, compiler_options=WITH_SCATTERS)
+        compiled = acting.lower(stacked, carries, probe.x, probe.reset).compile()
     except ValueError as error:
         message = "vmap over seeds with clocks shared (in_axes and out_axes None) failed; a clock must be computed "
         raise ModelLawError("seeds", f"{message}from the old clock and static numbers only ({error})") from error

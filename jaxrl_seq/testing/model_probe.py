@@ -18,7 +18,11 @@ Tree = Any
 STEPS = 19
 GRADIENT_STEPS = 9
 CHUNKS = (7, 1, 11)  # add up to STEPS; every length here is also checked from the start
-QUICK = {"xla_backend_optimization_level": 0}  # compiling is nearly all of a check's time
+# Compiling is nearly all of a check's time, and on jax 0.10 half of it is an MLIR pipeline for every fusion.
+_EMITTERS = "xla_cpu_use_fusion_emitters" if jax.__version_info__ < (0, 11) else None
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0} | ({_EMITTERS: False} if _EMITTERS else {})
+WITH_SCATTERS = QUICK | ({_EMITTERS: True} if _EMITTERS else {})
+"""The same for who looks for scatters in what was compiled: without that pipeline they are expanded into loops."""
 # share of reset steps, one environment each; a last environment resets at 0 only
 DENSITIES = (0.0, 0.1, 0.3, 0.5, 1.0)
 
