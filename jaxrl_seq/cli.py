@@ -145,8 +145,8 @@ def _remember_compilations() -> None:
 
 
 def _go(config: Config, folder: Path, resume: bool, mesh: str | None = None) -> int:
-    from jaxrl_seq.run.loop import train
     from jaxrl_seq.run.distributed import is_first
+    from jaxrl_seq.run.loop import train
     from jaxrl_seq.run.mesh import make_mesh
     from jaxrl_seq.run.publish import publish
 
