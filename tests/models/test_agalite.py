@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from twins import compiled
 
-from jaxrl_seq.models import AGaLiTe, GaLiTe, as_functions
+from jaxrl_seq.models import AGaLiTe, GaLiTe
 from jaxrl_seq.models.agalite import EPSILON
 
 
@@ -22,7 +23,7 @@ def exact(layer, params, x):
 
 
 def outputs(layer, x):
-    fns = as_functions(layer)
+    fns = compiled(layer)
     params = fns.init(jax.random.key(0), 8)
     first = jnp.zeros((len(x), 1), bool).at[0].set(True)
     y = jax.jit(fns.apply)(params, fns.initialize_carry((1,)), x[:, None], first)[1]

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import compiled
 
 from jaxrl_seq import ops
-from jaxrl_seq.models import SlidingWindowAttention, TransformerConfig, as_functions
+from jaxrl_seq.models import SlidingWindowAttention, TransformerConfig
 
 STEPS, BATCH, WIDTH, HEADS, WINDOW = 11, 2, 8, 4, 3
 
@@ -66,7 +67,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_layer_is_the_formula(case):
     kv_heads, options = CASES[case]
-    model = as_functions(SlidingWindowAttention(WIDTH, HEADS, kv_heads, WINDOW, **options))
+    model = compiled(SlidingWindowAttention(WIDTH, HEADS, kv_heads, WINDOW, **options))
     rng = np.random.default_rng(len(case))
     params = drawn(jax.eval_shape(lambda: model.init(jax.random.key(0), WIDTH)), rng)
     x, dx, ct = rng.normal(size=(3, STEPS, BATCH, WIDTH))

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import compiled
 
 from jaxrl_seq import ops
-from jaxrl_seq.models import MixerBlock, MixtureOfExperts, SequenceModel, as_functions, make_model
+from jaxrl_seq.models import MixerBlock, MixtureOfExperts, SequenceModel, make_model
 from jaxrl_seq.models.blocks import GRUGate
 from jaxrl_seq.ops import choice
 
@@ -48,7 +49,7 @@ class Constant(SequenceModel):
 
 @pytest.mark.parametrize("kind", ["pre_norm", "post_norm", "gru_gated"])
 def test_residual_kinds(kind):
-    block = as_functions(MixerBlock(4, Constant(4), kind))
+    block = compiled(MixerBlock(4, Constant(4), kind))
     x = jax.random.normal(jax.random.key(0), (2, 3, 4))
     params = block.init(jax.random.key(1), 4)
     y = block.apply(params, (), x, jnp.zeros((2, 3), bool))[1]
@@ -87,7 +88,7 @@ def test_a_context_read_anew_sees_its_inputs_only_a_cache_sees_further():
     first = jnp.zeros((6, 1), bool).at[0].set(True)
     reach = {}
     for inference in ("window", "cache"):
-        model = as_functions(make_model("gpt", width=8, heads=2, context=3, inference=inference))
+        model = compiled(make_model("gpt", width=8, heads=2, context=3, inference=inference))
         params = model.init(jax.random.key(1), 8)
         apply = jax.jit(model.apply)
 
@@ -101,7 +102,7 @@ def test_a_context_read_anew_sees_its_inputs_only_a_cache_sees_further():
 
 def test_memory_tokens_reach_over_many_segments():
     """Segments of 4 steps: attention alone would see 4, tokens carry the first input through five rewritings."""
-    model = as_functions(make_model("rmt", width=8, layers=1, heads=2, segment=4, memory=2))
+    model = compiled(make_model("rmt", width=8, layers=1, heads=2, segment=4, memory=2))
     params = model.init(jax.random.key(0), 8)
     x = jax.random.normal(jax.random.key(1), (22, 1, 8))
     reset = jnp.zeros((22, 1), bool)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import close
+from twins import close, compiled
 
 from jaxrl_seq import ops
-from jaxrl_seq.models import MinGRU, MinLSTM, MinLSTMConfig, as_functions
+from jaxrl_seq.models import MinGRU, MinLSTM, MinLSTMConfig
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +187,7 @@ def min_twin(kernel, bias, h, x, reset):
 
 @pytest.mark.parametrize("mixer", [MinGRU, MinLSTM])
 def test_minimal_cells(mixer):
-    model = as_functions(mixer(4))
+    model = compiled(mixer(4))
     with jax.enable_x64(False):
         params = model.init(jax.random.key(0), 4)
     params = wide(params)
@@ -201,7 +201,7 @@ def test_minimal_cells(mixer):
 
 
 def test_min_lstm_with_both_gates_shut_is_finite():
-    model = as_functions(MinLSTM(1))
+    model = compiled(MinLSTM(1))
     kernel, bias = jnp.zeros((1, 3)), jnp.array([-2000.0, -2000.0, 3.0])  # 0 / 0 in f / (f + i)
     params = {"params": {"gates": {"kernel": kernel, "bias": bias}}}
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import close
+from twins import close, compiled
 from zoo import small
 
 from jaxrl_seq import ops
-from jaxrl_seq.models import FEATURE_MAPS, FeatureMap, as_functions, model_config
+from jaxrl_seq.models import FEATURE_MAPS, FeatureMap, model_config
 from jaxrl_seq.models.linear_attention import FLOOR
 
 BATCH, HEADS, KEYS, VALUES = 3, 2, 4, 5
@@ -189,7 +189,7 @@ def test_linear_attention_is_a_weighted_mean():
     """With equal queries and keys everywhere it is the mean of the values since the reset."""
     model = small("linear_attention", heads=1, ffn="none")
     mixer = model.blocks[0].mixer
-    fns = as_functions(mixer)
+    fns = compiled(mixer)
     x = np.random.default_rng(0).normal(size=(6, 1, 16))
     params = fns.init(jax.random.key(0), 16)["params"]
     kernel = np.zeros((16, 48))

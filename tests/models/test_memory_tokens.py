@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import compiled
 
 from jaxrl_seq import ops
-from jaxrl_seq.models import MemoryAttention, RecurrentMemoryConfig, as_functions
+from jaxrl_seq.models import MemoryAttention, RecurrentMemoryConfig
 
 STEPS, BATCH, WIDTH, HEADS, SEGMENT, MEMORY = 15, 3, 6, 2, 4, 2
 SIZE = WIDTH // HEADS
@@ -52,7 +53,7 @@ def twin(p, x, reset, clock):
 
 
 def case(seed):
-    model = as_functions(MemoryAttention(WIDTH, HEADS, SEGMENT, MEMORY))
+    model = compiled(MemoryAttention(WIDTH, HEADS, SEGMENT, MEMORY))
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), WIDTH))
     params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import compiled
 
-from jaxrl_seq.models import GTrXLConfig, TransformerXLConfig, as_functions, make_model
+from jaxrl_seq.models import GTrXLConfig, TransformerXLConfig, make_model
 
 STEPS, BATCH, WIDTH, HEADS, WINDOW = 13, 2, 8, 2, 4
 
@@ -73,7 +74,7 @@ def twin(name, p, x, reset):
 
 @pytest.mark.parametrize("name", ["transformer_xl", "gtrxl"])
 def test_both_views_are_the_paper(name):
-    model = as_functions(make_model(name, width=WIDTH, layers=1, heads=HEADS, window=WINDOW, expand=2))
+    model = compiled(make_model(name, width=WIDTH, layers=1, heads=HEADS, window=WINDOW, expand=2))
     rng = np.random.default_rng(len(name))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), WIDTH))
     params = jax.tree.map(lambda leaf: 0.7 * rng.normal(size=leaf.shape), shapes)
@@ -103,7 +104,7 @@ def test_gtrxl_begins_nearly_reactive():
         reset = jnp.zeros((WINDOW, 1), bool)
         change = {}
         for name in ("transformer_xl", "gtrxl"):
-            model = as_functions(make_model(name, width=WIDTH, heads=HEADS, window=WINDOW))
+            model = compiled(make_model(name, width=WIDTH, heads=HEADS, window=WINDOW))
             params = model.init(jax.random.key(0), WIDTH)
             last = jax.jit(lambda x, m=model, p=params: m.apply(p, m.initialize_carry((1,)), x, reset)[1][-1])
             change[name] = float(jnp.abs(last(x) - last(other)).max())
