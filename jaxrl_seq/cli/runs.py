@@ -1,78 +1,21 @@
-"""The command line: `jaxrl-seq train | sweep | resume | collect | eval | report | list | render | check | new-env`."""
+"""Commands about runs: train, sweep, resume, collect, eval, report. Each takes its words and returns an exit code."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from jaxrl_seq.run.config import Config
     from jaxrl_seq.run.loop import Run
     from jaxrl_seq.run.sweep import Sweep
 
-USAGE = """\
-jaxrl-seq: reinforcement learning with sequence models, end to end on the device
-
-  jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
-  jaxrl-seq train ad|ad-eps|dpt|headless-ad    distil a policy that learns in its context from learning histories
-  jaxrl-seq collect histories --env darkroom   record such histories in a file
-  jaxrl-seq collect dataset --recipe expert    make a data set of episodes to learn from
-  jaxrl-seq sweep ppo --lr 1e-4 1e-3 ...       every combination of values, as lanes of one program; --dry-run
-  jaxrl-seq resume RUN                         go on with an interrupted run or sweep, bit for bit
-  jaxrl-seq eval RUN                           play episodes with a trained agent; --in-context 50: long trials
-  jaxrl-seq report RUN                         write RUN/report.html again
-  jaxrl-seq list envs|models [--json]          what there is
-  jaxrl-seq render ENV --policy expert         episodes as GIF, HTML player or text; also random, or a RUN
-  jaxrl-seq check env my_env.py:MyEnv          hold an environment to its contract
-  jaxrl-seq check dataset PATH                 hold a data set to its rules: native, Minari or D4RL
-  jaxrl-seq new-env NAME                       write an environment of your own, with its test
-
-RUN is the folder that `train` prints. On several hosts: the same command on each, with --hosts auto."""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors of use end as one line on stderr and code 2."""
-    words = sys.argv[1:] if argv is None else argv
-    from jaxrl_seq.envs.core.naming import known
-
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "train": _train,
-        "sweep": _sweep,
-        "resume": _resume,
-        "collect": _collect,
-        "eval": _eval,
-        "report": _report,
-        "list": _list,
-        "render": _render,
-        "check": _check,
-        "new-env": _new_env,
-    }
-    if not words or words[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if words else 2
-    try:
-        command = commands[known(words[0], commands, "command")]
-        if "--hosts" not in words:
-            return command(words[1:])
-        from jaxrl_seq.run import distributed
-
-        rest = distributed.join(words[1:])
-        with distributed.guarded("jaxrl-seq resume RUN --hosts ..."):
-            return command(rest)
-    except (ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
 
 # --- train and resume -------------------------------------------------------------------------------------------------
-def _train(words: list[str]) -> int:
+def train(words: list[str]) -> int:
     from jaxrl_seq.run.config import LEARNERS, parse_train
 
     if not words or words[0].startswith("-"):
@@ -82,7 +25,7 @@ def _train(words: list[str]) -> int:
     return _go(config, Path(run_dir) if run_dir else _fresh_folder(config), resume=False)
 
 
-def _sweep(words: list[str]) -> int:
+def sweep(words: list[str]) -> int:
     from jaxrl_seq.run.sweep import start_sweep
 
     _remember_compilations()
@@ -118,7 +61,7 @@ class Resume:
     """As for `sweep`."""
 
 
-def _resume(words: list[str]) -> int:
+def resume(words: list[str]) -> int:
     import tyro
 
     from jaxrl_seq.run.config import load
@@ -208,7 +151,7 @@ def _extra_sinks(config: Config, folder: Path) -> tuple[Any, ...]:
 
 
 # --- learning histories and data sets ---------------------------------------------------------------------------------
-def _collect(words: list[str]) -> int:
+def collect(words: list[str]) -> int:
     import tyro
 
     from jaxrl_seq.run.datasets import CollectDataset
@@ -244,7 +187,7 @@ class Eval:
     """Print JSON."""
 
 
-def _eval(words: list[str]) -> int:
+def evaluate(words: list[str]) -> int:
     import tyro
 
     from jaxrl_seq.run.config import load
@@ -285,7 +228,7 @@ def _eval_in_context(options: Eval) -> int:
     return 0
 
 
-def _report(words: list[str]) -> int:
+def report(words: list[str]) -> int:
     from jaxrl_seq.run.report import write_report
 
     folder = _run_folder(words, "report")
@@ -299,148 +242,3 @@ def _run_folder(words: list[str], command: str) -> Path:
     if len(words) != 1 or words[0].startswith("-"):
         raise ValueError(f"Usage: jaxrl-seq {command} RUN, where RUN is the folder that `jaxrl-seq train` printed.")
     return Path(words[0])
-
-
-# --- list -------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class List:
-    """Show the environments or the models there are."""
-
-    what: Annotated[Literal["envs", "models"], "positional"]
-    """What to list."""
-    json: bool = False
-    """Print JSON."""
-
-
-def _list(words: list[str]) -> int:
-    import tyro
-
-    from jaxrl_seq.run.catalogue import env_rows, model_rows, table
-
-    options = tyro.cli(List, args=words, prog="jaxrl-seq list", config=(tyro.conf.PositionalRequiredArgs,))
-    rows = env_rows() if options.what == "envs" else model_rows()
-    print(json.dumps(rows, indent=2) if options.json else table(rows))
-    return 0
-
-
-# --- environments -----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Render:
-    """Show episodes of an environment."""
-
-    env: Annotated[str, "positional"]
-    """Environment id, as for train."""
-    policy: str = "expert"
-    """expert, random, or the folder of a run."""
-    out: str | None = None
-    """File to write, .gif or .html; by default ENV-POLICY.gif."""
-    ascii: bool = False
-    """Print one episode as text instead."""
-    episodes: int = 4
-    """How many."""
-    seed: int = 0
-    """Another seed, other episodes."""
-    max_steps: int = 200
-    """Longer episodes are cut."""
-    fps: float = 8.0
-    """Steps a second."""
-
-
-def _render(words: list[str]) -> int:
-    import tyro
-
-    from jaxrl_seq.envs import make
-    from jaxrl_seq.run.render import draw, record_policy, text_frames, write_clips
-
-    options = tyro.cli(Render, args=words, prog="jaxrl-seq render", config=(tyro.conf.PositionalRequiredArgs,))
-    if min(options.episodes, options.max_steps) < 1 or options.fps <= 0:
-        raise ValueError("--episodes and --max-steps must be at least 1, --fps above 0.")
-    length = {"episodes": options.episodes, "seed": options.seed, "max_steps": options.max_steps}
-    if options.policy in ("expert", "random") or not Path(options.policy).is_dir():
-        env, params = make(options.env)
-        recording = record_policy(env, params, options.policy, **length)
-    else:
-        from jaxrl_seq.run.config import load
-        from jaxrl_seq.run.play import record_run
-
-        folder = Path(options.policy)
-        env, params, recording = record_run(load(folder), folder, options.env, **length)
-    if options.ascii:
-        return _play_text(text_frames(env, params, recording), options.fps)
-    policy = Path(options.policy).name
-    path = Path(options.out or f"{env.name}-{policy}.gif")
-    print(write_clips(path, f"{options.env}, {policy}", draw(env, params, recording), options.fps))
-    return 0
-
-
-def _play_text(frames: list[str], fps: float) -> int:
-    """In a terminal one frame after the other in place; into a file or a pipe all below each other."""
-    animated = sys.stdout.isatty()
-    for frame in frames:
-        print(("\033[2J\033[H" if animated else "") + frame + ("" if animated else "\n"), flush=True)
-        if animated:
-            time.sleep(1 / fps)
-    return 0
-
-
-@dataclass(frozen=True)
-class Check:
-    """Hold an environment to its contract or a data set to its rules: what is wrong, where, and what to mend."""
-
-    what: Annotated[Literal["env", "dataset"], "positional"]
-    """What to check."""
-    spec: Annotated[str, "positional"]
-    """Environment id, or FILE.py:CLASS; of a data set the file or folder."""
-    env: str = ""
-    """Of a data set: the environment that it is of, where it does not say so."""
-    episodes: int = 1024
-    """Episodes by each policy for what whole episodes show."""
-    checks: tuple[str, ...] = ()
-    """Only these."""
-
-
-def _check(words: list[str]) -> int:
-    import tyro
-
-    options = tyro.cli(Check, args=words, prog="jaxrl-seq check", config=(tyro.conf.PositionalRequiredArgs,))
-    if options.what == "dataset":
-        return _check_dataset(options)
-    import jax
-
-    from jaxrl_seq.envs import check_env, make
-
-    with contextlib.suppress(RuntimeError):  # if jax runs already, one check is skipped
-        jax.config.update("jax_num_cpu_devices", 8)  # for the check that splits environments over devices
-
-    env, params = make(options.spec)
-    report = check_env(env, params, checks=options.checks or None, episodes=options.episodes, raise_on_failure=False)
-    print(report)
-    return 1 if report.failed else 0
-
-
-def _check_dataset(options: Check) -> int:
-    from jaxrl_seq.run.datasets import check_path
-
-    reports = check_path(options.spec, options.env)
-    print("\n".join(map(str, reports)))
-    return 1 if any(report.failed for report in reports) else 0
-
-
-def _new_env(words: list[str]) -> int:
-    from jaxrl_seq.run.scaffold import new_env
-
-    if not 1 <= len(words) <= 2 or words[0].startswith("-"):
-        raise ValueError("Usage: jaxrl-seq new-env NAME [FOLDER]; NAME in lower case, such as my_corridor.")
-    env, test = new_env(words[0], Path(words[1] if len(words) == 2 else "."))
-    cls = "".join(part.capitalize() for part in words[0].split("_"))
-    print(
-        f"wrote {env} and {test}\n\n"
-        f"  jaxrl-seq check env {env}:{cls}\n"
-        f"  jaxrl-seq render {env}:{cls} --ascii\n"
-        f"  jaxrl-seq train ppo --env {env}:{cls} --model gru"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
