@@ -273,6 +273,9 @@ class SequenceLearner(OfflineLearner):
 
     def sequencer(self, state: OfflineState, asked: dict[str, Array], greedy: bool = True) -> Any:
         """The policy, asked for something else of every signal."""
-        return make_policy(
-            self.net, self.signals, state.variables, asked, mode=self.mode, window=self.window, greedy=greedy
-        )
+        variables = self.acting(state)
+        return make_policy(self.net, self.signals, variables, asked, mode=self.mode, window=self.window, greedy=greedy)
+
+    def acting(self, state: Any) -> PyTree:
+        """The variables of `net`."""
+        return state.variables

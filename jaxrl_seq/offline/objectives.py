@@ -42,8 +42,8 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class ActionTerm:
-    """The action. head: "ce" (discrete actions; a box in `bins` equal parts an entry), "mse", or "gaussian" (mean and
-    spread of a diagonal Gaussian); "auto" is ce for discrete actions and mse for a box.
+    """The action. head: "ce" (discrete actions; a box in `bins` equal parts an entry), "mse" (one action, inside of
+    the box), or "gaussian" (mean and spread of a diagonal Gaussian); "auto" is ce for discrete actions, else mse.
 
     Losses are in units where a bounded box is [-1, 1]. entropy: what a nat of entropy is worth, as in Online DT (Zheng
     et al. 2022, arXiv:2202.05607), there with a multiplier that is learnt. Raises ValueError for a head that does not
@@ -92,7 +92,7 @@ class ActionTerm:
     def loss(self, out: Array, columns: Columns) -> Array:
         action = columns["action"]
         if self.head == "mse":
-            return jnp.mean((out - to_unit(self.space, action)) ** 2, axis=-1)
+            return jnp.mean((self.point(out) - to_unit(self.space, action)) ** 2, axis=-1)
         policy = self.distribution(out, columns.get("action_mask"))
         error = -policy.log_prob(self._to_head(action))
         return error - self.entropy * policy.entropy() if self.entropy else error
@@ -101,19 +101,25 @@ class ActionTerm:
         """Actions in the environment's units, of outputs [..., P]: sampled with a key, else the most likely. A head
         mse has but one. The key is consumed."""
         if self.head == "mse":
-            return self._from_unit(out)
+            return self._from_unit(self.point(out))
         policy = self.distribution(out, mask)
         action = policy.mode() if key is None else policy.sample(key)
         if self._chosen_from == self.space:
             return to_env(self.space, action)
         return self._from_unit((action + 0.5) / self.bins * 2 - 1)
 
+    def point(self, out: Array) -> Array:
+        """The one action of a head mse, or the mean of a Gaussian, [..., A]: in [-1, 1] where the box has bounds."""
+        assert isinstance(self.space, Box)
+        out = out[..., : self._dim]
+        return jnp.where(np.all(np.abs(self.space.bounds) < 1e9, axis=0).reshape(-1), jnp.tanh(out), out)
+
     def distribution(self, out: Array, mask: Array | None = None) -> Policy:
         """Over actions as the head knows them; not for mse."""
         if self.head == "gaussian":
-            mean, spread = jnp.split(out, 2, axis=-1)
+            spread = out[..., self._dim :]
             low, high = _LOG_STD  # smoothly bounded, so that no gradient is lost at the ends
-            out = jnp.concatenate([mean, low + (high - low) * jax.nn.sigmoid(spread)], axis=-1)
+            out = jnp.concatenate([self.point(out), low + (high - low) * jax.nn.sigmoid(spread)], axis=-1)
         return Policy(self._chosen_from, out, mask)
 
     def _to_head(self, action: Array) -> Array:

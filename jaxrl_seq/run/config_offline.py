@@ -12,6 +12,8 @@ import tyro
 from jaxrl_seq.envs import Env, make
 from jaxrl_seq.models import ModelConfig
 from jaxrl_seq.offline import Dataset, Teacher, top_fraction
+from jaxrl_seq.offline.critic_learner import make_critic
+from jaxrl_seq.offline.critics import CriticHyper
 from jaxrl_seq.offline.learner import OfflineHyper, OfflineLearner
 from jaxrl_seq.offline.methods import METHODS, make_method
 from jaxrl_seq.run.config import Placement, record_of
@@ -185,3 +187,55 @@ class TrainRATE(TrainSequence[Model]):
     LEARNER: ClassVar[str] = "rate"
 
     model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rate"].model
+
+
+# --- with value functions ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _TrainCritic(_TrainOffline[Model]):
+    PARTS: ClassVar[dict[str, type]] = _TrainOffline.PARTS | {"hyper": CriticHyper}
+
+    tokens: str = "obs*"
+    """What networks see of a step; with a memory "obs + prev_action + prev_reward*"."""
+    mode: Literal["window", "cache", "recurrent"] = "window"
+    """How the policy acts; see `jaxrl-seq train dt`."""
+    window: int = 1
+    """Steps of a training sequence: 1 for transitions; in modes cache and recurrent whole episodes."""
+    value_head: Literal["mse", "two-hot", "hl-gauss"] = "mse"
+    """How values are learnt: by squared error, or as classes."""
+    value_bins: int = 51
+    """Classes of a value."""
+    hyper: tyro.conf.OmitArgPrefixes[CriticHyper] = field(default_factory=CriticHyper)
+
+    def learner(self, env: Env) -> OfflineLearner:
+        return make_critic(
+            self.LEARNER,
+            env,
+            self.built(),
+            tokens=self.tokens,
+            mode=self.mode,
+            window=self.window,
+            value_head=self.value_head,
+            bins=self.value_bins,
+            **self.shared(),
+        )
+
+
+@dataclass(frozen=True)
+class TrainTD3BC(_TrainCritic[Model]):
+    """TD3+BC (Fujimoto & Gu 2021): for continuous actions."""
+
+    LEARNER: ClassVar[str] = "td3bc"
+
+
+@dataclass(frozen=True)
+class TrainCQL(_TrainCritic[Model]):
+    """Conservative Q-learning (Kumar et al. 2020)."""
+
+    LEARNER: ClassVar[str] = "cql"
+
+
+@dataclass(frozen=True)
+class TrainIQL(_TrainCritic[Model]):
+    """Implicit Q-learning (Kostrikov et al. 2022)."""
+
+    LEARNER: ClassVar[str] = "iql"

@@ -15,13 +15,13 @@ def test_the_code_runs(tmp_path):
     names = {name: getattr(offline, name) for name in offline.__all__}
     names |= dict(jax=jax, jnp=jnp, make=make, folder=str(tmp_path))
     blocks = python_blocks(README)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, README, "exec"), names)
     assert names["data"].steps == 2000 and np.isfinite(names["total"])
     jax.tree.map(np.testing.assert_array_equal, names["again"], names["walks"])
 
 
-def test_every_recipe_is_in_the_table():
+def test_every_recipe_and_method_is_in_its_table():
     text = (ROOT / README).read_text()
-    assert all(f"`{name}`" in text for name in offline.RECIPES)
+    assert all(f"`{name}`" in text for name in [*offline.RECIPES, *offline.METHODS])
