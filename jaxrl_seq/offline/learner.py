@@ -88,9 +88,20 @@ class OfflineLearner:
         """The data with the columns that are needed. ValueError for data that this cannot learn from."""
         return dataset
 
-    def policy(self, state: OfflineState, asked: Array, greedy: bool) -> Policy:
-        """Trained so far; asked: target returns [B], one a row."""
+    def policy(self, state: Any, asked: dict[str, Array], greedy: bool) -> Policy:
+        """Trained so far; asked: what is asked of each signal [B], a number a row."""
         raise NotImplementedError
+
+    def asked(self, hyper: Any) -> dict[str, Array]:
+        """What evaluations ask of each signal, float32 [G]: the headline first, then a curve. Nothing: {}."""
+        if not self.conditioned:
+            return {}
+        return {"rtg": self.targets(hyper)}
+
+    def curve(self, played: Episodes, asked: dict[str, Array]) -> dict[str, Array]:
+        """Float32 scalars for the rows of a run, of episodes [G, B, E] that asked for this [G], the headline's not
+        among them."""
+        return target_curve(played, CURVE, asked["rtg"])
 
     @property
     def conditioned(self) -> bool:
@@ -135,31 +146,26 @@ class OfflineLearner:
         self, state: OfflineState, hyper: Any, key: Array, *, episodes: int = 4, greedy: bool | None = None
     ) -> Episodes:
         """`episodes` episodes in each of `num_envs` environments that ask for `hyper.target`, [B, E]; the targets of
-        `CURVE` are played beside them and are in `numbers`. The best of them is never picked. The key is consumed."""
-        targets = self.targets(hyper)
-        groups = targets.shape[0]
-        policy = self.policy(state, jnp.repeat(targets, self.num_envs), self.greedy if greedy is None else greedy)
+        a curve are played beside them and are in `numbers`. The best of them is never picked. The key is consumed."""
+        asked = self.asked(hyper)
+        rows = {name: jnp.repeat(x, self.num_envs) for name, x in asked.items()}
         played = evaluate_policy(
-            policy,
+            self.policy(state, rows, self.greedy if greedy is None else greedy),
             self.env,
             key,
             self._env_params(hyper),
             num_envs=self.num_envs,
-            groups=groups,
+            groups=len(next(iter(asked.values()), "1")),
             episodes=episodes,
         )
-        headline, curve = jax.tree.map(lambda x: x[0], played), jax.tree.map(lambda x: x[1:], played)
-        numbers = {"online_episodes": jnp.float32(played.returns.size)}
-        if self.conditioned:
-            numbers |= target_curve(curve, CURVE, targets[1:])
+        headline, rest = jax.tree.map(lambda x: x[0], played), jax.tree.map(lambda x: x[1:], (played, asked))
+        numbers = {"online_episodes": jnp.float32(played.returns.size)} | (self.curve(*rest) if asked else {})
         return dataclasses.replace(headline, numbers=numbers)
 
     def targets(self, hyper: Any) -> Array:
-        """float32 [G]: the headline's, then those of the curve."""
+        """float32 [G]: returns, the headline's and then those of `CURVE`."""
         data = self._data(hyper)
         headline = jnp.asarray(data.stats.return_high if hyper.target is None else hyper.target, jnp.float32)
-        if not self.conditioned:
-            return headline[None]
         low = dict(data.meta.reference).get("random", data.stats.return_low)
         curve = low + jnp.asarray(CURVE, jnp.float32) * (data.stats.return_high - low)
         return jnp.concatenate([headline[None], curve])
@@ -168,7 +174,7 @@ class OfflineLearner:
         self, state: OfflineState, hyper: Any, key: Array, *, num_envs: int = 4, max_steps: int = 200
     ) -> Recording:
         """One episode in `num_envs` environments that ask for the headline's target. The key is consumed."""
-        asked = jnp.repeat(self.targets(hyper)[:1], num_envs)
+        asked = {name: jnp.repeat(x[:1], num_envs) for name, x in self.asked(hyper).items()}
         policy = self.policy(state, asked, self.greedy)
         params = self._env_params(hyper)
         return film_policy(policy, self.env, key, params, num_envs=num_envs, max_steps=max_steps)
@@ -268,11 +274,7 @@ class SequenceLearner(OfflineLearner):
         outs = self.net.parallel(variables, columns, window.reset)
         return objective(self.net.terms, outs, columns, window.mask)
 
-    def policy(self, state: OfflineState, asked: Array, greedy: bool) -> Policy:
-        return self.sequencer(state, {signal.name: asked for signal in self.signals}, greedy)
-
-    def sequencer(self, state: OfflineState, asked: dict[str, Array], greedy: bool = True) -> Any:
-        """The policy, asked for something else of every signal."""
+    def policy(self, state: Any, asked: dict[str, Array], greedy: bool) -> Any:
         variables = self.acting(state)
         return make_policy(self.net, self.signals, variables, asked, mode=self.mode, window=self.window, greedy=greedy)
 

@@ -8,11 +8,12 @@ from typing import Any
 from jaxrl_seq.envs import Env
 from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.models import SequenceModel
+from jaxrl_seq.offline.constrained import ConstrainedLearner, CostTerm
 from jaxrl_seq.offline.learner import SequenceLearner
 from jaxrl_seq.offline.network import TokenNet
-from jaxrl_seq.offline.objectives import ActionTerm
+from jaxrl_seq.offline.objectives import ActionTerm, Term
 from jaxrl_seq.offline.policy import Mode
-from jaxrl_seq.offline.signals import ReturnToGo, Signal
+from jaxrl_seq.offline.signals import CostToGo, ReturnToGo, Signal
 from jaxrl_seq.offline.tokens import Tokens
 
 
@@ -32,6 +33,11 @@ class Method:
     """Whether tokens carry an embedding of the time in the episode."""
     head: str = "auto"
     """Of the action; see `ActionTerm`."""
+    entropy: float = 0.0
+    """What a nat of the policy's entropy is worth."""
+    further: tuple[Term, ...] = ()
+    """What is predicted besides the action."""
+    learner: type[SequenceLearner] = SequenceLearner
 
 
 _RTG = (ReturnToGo(),)
@@ -43,6 +49,16 @@ METHODS: dict[str, Method] = {
     "ds4": Method("obs + prev_action + rtg*", _RTG, mode="recurrent", model="s5"),
     "lram": Method("obs + prev_reward + rtg*", _RTG, mode="recurrent", model="mlstm", head="ce"),
     "rate": Method("rtg | obs* | action", _RTG, mode="recurrent", model="rmt"),
+    "cdt": Method(
+        "rtg | ctg | obs* | action",
+        (ReturnToGo(), CostToGo()),
+        window=10,
+        timestep=True,
+        head="stochastic",
+        entropy=0.1,
+        further=(CostTerm(),),
+        learner=ConstrainedLearner,
+    ),
 }
 """name -> its row.
 
@@ -52,6 +68,7 @@ dt     Decision Transformer (Chen et al. 2021, arXiv:2106.01345); mode cache: ov
 dc     Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022)
 ds4    Decision S4 (Bar-David et al. 2023, arXiv:2306.05167): one fused token a step, whole episodes
 lram   large recurrent action models (Schmied et al. 2024, arXiv:2410.22391): no actions in the context
+cdt    Constrained Decision Transformer (Liu et al. 2023, arXiv:2302.07351): see `constrained`
 rate   Recurrent Action Transformer with Memory (Cherepanov et al. 2023, arXiv:2306.09459)
 """
 
@@ -66,23 +83,25 @@ def make_method(
     window: int | None = None,
     head: str | None = None,
     bins: int = 32,
-    entropy: float = 0.0,
+    entropy: float | None = None,
     **options: Any,
 ) -> SequenceLearner:
     """The learner of a row for `env`, around `model`; what is given replaces the row's choice, `options` are further
     fields of `SequenceLearner`. Raises ValueError for unknown names and for choices that do not go together."""
     row = METHODS[known(name, METHODS, "method")]
     mode = mode or row.mode
+    entropy = row.entropy if entropy is None else entropy
+    action = ActionTerm(env.action_space(), head or row.head, bins, entropy)
     net = TokenNet(
         env.observation_space(),
         env.action_space(),
         model,
         Tokens(tokens or row.tokens),
         tuple((signal.name, signal.width) for signal in row.signals),
-        (ActionTerm(env.action_space(), head or row.head, bins, entropy),),
+        (action, *row.further),
         env.horizon if row.timestep else 0,
     )
-    return SequenceLearner(
+    return row.learner(
         env=env,
         name=name,
         model_name=getattr(model, "label", type(model).__name__),

@@ -15,7 +15,7 @@ from jaxrl_seq.types import Array, Metrics, PyTree
 
 Columns = dict[str, PyTree]
 """Name -> [..., ] of steps: what `network.columns_of` makes of a window."""
-Head = Literal["auto", "mse", "ce", "gaussian"]
+Head = Literal["auto", "stochastic", "mse", "ce", "gaussian"]
 HEADS: tuple[str, ...] = get_args(Head)
 _LOG_STD = (-4.0, 1.0)  # spread of a Gaussian head, in units where actions are in [-1, 1]
 
@@ -43,7 +43,8 @@ class Term(Protocol):
 @dataclass(frozen=True)
 class ActionTerm:
     """The action. head: "ce" (discrete actions; a box in `bins` equal parts an entry), "mse" (one action, inside of
-    the box), or "gaussian" (mean and spread of a diagonal Gaussian); "auto" is ce for discrete actions, else mse.
+    the box), or "gaussian" (mean and spread of a diagonal Gaussian). "auto" is mse for a box, "stochastic" gaussian,
+    and both are ce for discrete actions.
 
     Losses are in units where a bounded box is [-1, 1]. entropy: what a nat of entropy is worth, as in Online DT (Zheng
     et al. 2022, arXiv:2202.05607), there with a multiplier that is learnt. Raises ValueError for a head that does not
@@ -64,8 +65,9 @@ class ActionTerm:
         space, box = self.space, isinstance(self.space, Box)
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {self.head!r}.")
-        if self.head == "auto":
-            object.__setattr__(self, "head", "mse" if box else "ce")
+        if self.head in ("auto", "stochastic"):
+            of_box = "mse" if self.head == "auto" else "gaussian"
+            object.__setattr__(self, "head", of_box if box else "ce")
         if not box and self.head != "ce":
             raise ValueError(f"A head {self.head!r} does not fit {space}: use ce for discrete actions.")
         if isinstance(space, Box) and self.head == "ce" and not np.all(np.abs(space.bounds) < 1e9):

@@ -30,6 +30,8 @@ class Episodes:
     """Return of the first episode inside a trial; None where episodes are no trials."""
     last_inner: Array | None = None
     """The same of the last one that ended inside it."""
+    costs: Array | None = None
+    """Sum of all costs of an episode; None for an environment without costs."""
     numbers: dict[str, Array] = struct.field(default_factory=dict)
     """Further results of the evaluation, float32 [] each, for the rows of a run."""
 
@@ -40,7 +42,11 @@ class Episodes:
             "return_mean": jnp.sum(self.returns) / count,
             "length_mean": jnp.sum(self.lengths) / count,
             "unfinished": 1.0 - jnp.mean(self.finished),
-        } | ({} if self.success is None else {"success": jnp.sum(self.success) / count})
+        } | {
+            name: jnp.sum(x) / count
+            for name, x in (("success", self.success), ("cost_mean", self.costs))
+            if x is not None
+        }
 
 
 @struct.dataclass
@@ -49,6 +55,7 @@ class _Progress:
     episodes: Episodes
     ended: Array  # int32 [B]: episodes finished so far
     inner: tuple[Array, Array] | None  # float32 [B] each: first and last return inside the running trial
+    cost: Array | None  # float32 [B], of the running episode
     t: Array  # int32 []
 
 
@@ -88,13 +95,15 @@ def play_episodes(
     """`evaluate` for whatever acts: `step` plays on from `acting`, B copies of `env` at their first observations."""
     num, limit = acting.env.episode_return.shape[0], max_steps or episodes * env.horizon
     blank = jnp.zeros((num, episodes), jnp.float32)
-    info = jax.eval_shape(env.reset, key, env.default_params())[1].info
-    success, inner = (blank if name in info else None for name in ("success", "inner_return"))
+    shown = jax.eval_shape(env.reset, key, env.default_params())[1]
+    success, inner = (blank if name in shown.info else None for name in ("success", "inner_return"))
+    costs = None if shown.cost is None else blank
     start = _Progress(
         acting=acting,
-        episodes=Episodes(blank, blank, success, blank > 0, inner, inner),
+        episodes=Episodes(blank, blank, success, blank > 0, inner, inner, costs),
         ended=jnp.zeros(num, jnp.int32),
         inner=None if inner is None else (blank[:, 0], blank[:, 0]),
+        cost=None if costs is None else costs[:, 0],
         t=jnp.int32(0),
     )
 
@@ -104,8 +113,11 @@ def play_episodes(
     def one_step(now: _Progress) -> _Progress:
         acting, outcome = step(now.acting, jax.random.fold_in(key, now.t))
         inner = None if now.inner is None else _inner_returns(now.inner, outcome)
-        kept = _record(now.episodes, outcome, now.ended, inner)
-        return _Progress(acting=acting, episodes=kept, ended=now.ended + outcome.done, inner=inner, t=now.t + 1)
+        spent = None if now.cost is None else now.cost + _step_cost(outcome)
+        kept = _record(now.episodes, outcome, now.ended, inner, spent)
+        cost = None if spent is None else jnp.where(outcome.done, 0.0, spent)
+        ended = now.ended + outcome.done
+        return _Progress(acting=acting, episodes=kept, ended=ended, inner=inner, cost=cost, t=now.t + 1)
 
     return jax.lax.while_loop(unfinished, one_step, start).episodes
 
@@ -186,7 +198,15 @@ def _inner_returns(inner: tuple[Array, Array], outcome: Outcome) -> tuple[Array,
     return jnp.where(none, 0.0, first), jnp.where(none, 0.0, jnp.where(done, paid, inner[1]))
 
 
-def _record(episodes: Episodes, outcome: Outcome, ended: Array, inner: tuple[Array, Array] | None) -> Episodes:
+def _step_cost(outcome: Outcome) -> Array:
+    """float32 [B]: all costs of a step."""
+    cost = jnp.asarray(outcome.cost, jnp.float32)
+    return jnp.sum(cost.reshape(cost.shape[0], -1), axis=-1)
+
+
+def _record(
+    episodes: Episodes, outcome: Outcome, ended: Array, inner: tuple[Array, Array] | None, cost: Array | None
+) -> Episodes:
     """Write the episodes that end now into their slots; those beyond the wanted number fall outside and are dropped."""
     slot = jnp.where(outcome.done, ended, episodes.finished.shape[1])
 
@@ -201,4 +221,5 @@ def _record(episodes: Episodes, outcome: Outcome, ended: Array, inner: tuple[Arr
         finished=put(episodes.finished, jnp.ones_like(outcome.done)),
         first_inner=None if inner is None else put(episodes.first_inner, inner[0]),
         last_inner=None if inner is None else put(episodes.last_inner, inner[1]),
+        costs=None if cost is None else put(episodes.costs, cost),
     )

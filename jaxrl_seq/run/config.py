@@ -97,6 +97,7 @@ LEARNERS = {
     "ds4": "jaxrl_seq.run.config_offline:TrainDS4",
     "lram": "jaxrl_seq.run.config_offline:TrainLRAM",
     "rate": "jaxrl_seq.run.config_offline:TrainRATE",
+    "cdt": "jaxrl_seq.run.config_offline:TrainCDT",
     "td3bc": "jaxrl_seq.run.config_offline:TrainTD3BC",
     "cql": "jaxrl_seq.run.config_offline:TrainCQL",
     "iql": "jaxrl_seq.run.config_offline:TrainIQL",

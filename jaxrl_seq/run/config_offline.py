@@ -12,6 +12,7 @@ import tyro
 from jaxrl_seq.envs import Env, make
 from jaxrl_seq.models import ModelConfig
 from jaxrl_seq.offline import Dataset, Teacher, top_fraction
+from jaxrl_seq.offline.constrained import ConstrainedHyper
 from jaxrl_seq.offline.critic_learner import make_critic
 from jaxrl_seq.offline.critics import CriticHyper
 from jaxrl_seq.offline.learner import OfflineHyper, OfflineLearner
@@ -104,12 +105,12 @@ class TrainSequence(_TrainOffline[Model]):
     """How it acts: from the last steps, from keys and values, or from a state; by default the method's own."""
     window: int = 0
     """Steps of a training sequence; 0: the method's own, or whole episodes in modes cache and recurrent."""
-    head: Literal["auto", "mse", "ce", "gaussian"] = "auto"
-    """Of the actions: squared error, classes, or a Gaussian; auto: the method's own."""
+    head: Literal["auto", "stochastic", "mse", "ce", "gaussian"] = "auto"
+    """Of the actions: squared error, classes, or a Gaussian (stochastic: what fits); auto: the method's own."""
     bins: int = 32
     """Classes of an entry of a continuous action with --head ce."""
-    entropy: float = 0.0
-    """What a nat of the policy's entropy is worth, with --head ce or gaussian."""
+    entropy: float | None = None
+    """What a nat of the policy's entropy is worth, with --head ce or gaussian; by default the method's own."""
 
     def learner(self, env: Env) -> OfflineLearner:
         return make_method(
@@ -187,6 +188,23 @@ class TrainRATE(TrainSequence[Model]):
     LEARNER: ClassVar[str] = "rate"
 
     model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rate"].model
+
+
+@dataclass(frozen=True)
+class TrainCDT(TrainSequence[Model]):
+    """Constrained Decision Transformer (Liu et al. 2023): a return to earn and a cost not to exceed."""
+
+    LEARNER: ClassVar[str] = "cdt"
+    PARTS: ClassVar[dict[str, type]] = TrainSequence.PARTS | {"hyper": ConstrainedHyper}
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["cdt"].model
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=lambda: Data("safe_grid-eps-mix"))
+    augment: float = 0.3
+    """Relabelled episodes, as a share of the data's; 0 for none."""
+    hyper: tyro.conf.OmitArgPrefixes[ConstrainedHyper] = field(default_factory=ConstrainedHyper)
+
+    def shared(self) -> dict[str, Any]:
+        return super().shared() | {"augment": self.augment}
 
 
 # --- with value functions ---------------------------------------------------------------------------------------------

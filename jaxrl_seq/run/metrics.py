@@ -56,6 +56,8 @@ def evaluation_metrics(episodes: Any) -> dict[str, Any]:
     }
     if episodes.success is not None:
         row["success"] = (episodes.success.sum((-2, -1)) / count).tolist()
+    if episodes.costs is not None:
+        row["cost_mean"] = (episodes.costs.sum((-2, -1)) / count).tolist()
     for name, inner in (("first_episode", episodes.first_inner), ("last_episode", episodes.last_inner)):
         if inner is not None:  # of trials
             row[name] = (inner.sum((-2, -1)) / count).tolist()

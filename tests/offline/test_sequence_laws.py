@@ -71,7 +71,7 @@ def test_a_stored_episode_played_back_gives_the_predictions_of_training(small_mo
     @jax.jit
     def both(hyper: Any) -> tuple[Any, Any]:
         state = lively(learner, hyper)
-        policy = learner.sequencer(state, {"rtg": hyper.data.returns[episodes]})
+        policy = learner.policy(state, {"rtg": hyper.data.returns[episodes]}, True)
         acted = replay(policy, shown)["action"]
 
         def trained_at(t: Any) -> Any:
@@ -180,7 +180,9 @@ def test_every_method_is_a_learner(small_model, name):
 
     def go(hyper: Any) -> Any:
         state, metrics = learner.update(learner.init(jax.random.key(0), hyper), hyper)
-        return metrics, replay(learner.policy(state, jnp.ones(len(EPISODES)), True), shown)["action"]
+        return metrics, replay(
+            learner.policy(state, {signal.name: jnp.ones(len(EPISODES)) for signal in learner.signals}, True), shown
+        )["action"]
 
     metrics, outs = jax.eval_shape(go, learner.hyper(data))
     assert outs.shape == (2, len(EPISODES), 3) and metrics["loss"].shape == ()

@@ -88,7 +88,8 @@ def test_return_conditioned_imitation_takes_luck_for_skill(target):
     data = make_dataset("random", env, params, jax.random.key(0), 20_000)
     model = make_model("gpt", width=16, layers=1, heads=2, context=8)
     run = score("dt", env, params, data, model, 600, window=1, greedy=False, hyper={"target": target, "lr": 3e-3})
-    assert run.summary["eval_return_mean"] == pytest.approx(env.conditioned(target)[1], abs=0.4)
+    low, high = run.summary["eval_return_ci"]  # over episodes, and some room for what was learnt
+    assert low - 0.3 < env.conditioned(target)[1] < high + 0.3, (low, high)
 
 
 @pytest.mark.slow
