@@ -15,6 +15,7 @@ jaxrl-seq: reinforcement learning with sequence models, end to end on the device
 
   jaxrl-seq train ppo --env tmaze --model s5   train; add --help for every setting
   jaxrl-seq train ad|ad-eps|dpt|headless-ad    distil a policy that learns in its context from learning histories
+  jaxrl-seq train bc|dt|iql|... --dataset ID   learn from a data set, such as point_mass-medium-replay
   jaxrl-seq collect histories --env darkroom   record such histories in a file
   jaxrl-seq collect dataset --recipe expert    make a data set of episodes to learn from
   jaxrl-seq sweep ppo --lr 1e-4 1e-3 ...       every combination of values, as lanes of one program; --dry-run
