@@ -35,9 +35,11 @@ class CostTerm:
     """Whether the step costs anything, told at the action's token: a loss of the authors' code, not of their paper."""
 
     weight: float = 0.02
+    given: tuple[str, ...] = ()
 
     name: ClassVar[str] = "costs"
     reads: ClassVar[str] = "action"
+    unit: ClassVar[str] = ""
 
     @property
     def width(self) -> int:

@@ -206,7 +206,8 @@ class SequenceLearner(OfflineLearner):
         net = self.net
         if self.window < 1:
             raise ValueError(f"{self.name}: window must be at least 1, got {self.window}.")
-        net.tokens.check(tuple(signal.name for signal in self.signals))
+        given = tuple(name for term in net.terms for name in term.given)
+        net.tokens.check(tuple(signal.name for signal in self.signals), given)
         if net.model.has_memory:
             check_mode(self.mode, net.model, self.window, net.tokens.per_step)
         if 0 < net.positions < self.env.horizon:

@@ -9,6 +9,7 @@ from jaxrl_seq.envs import Env
 from jaxrl_seq.envs.core.naming import known
 from jaxrl_seq.models import SequenceModel
 from jaxrl_seq.offline.constrained import ConstrainedLearner, CostTerm
+from jaxrl_seq.offline.elastic import ElasticLearner, PromiseTerm
 from jaxrl_seq.offline.learner import SequenceLearner
 from jaxrl_seq.offline.network import TokenNet
 from jaxrl_seq.offline.objectives import ActionTerm, Term
@@ -35,6 +36,8 @@ class Method:
     """Of the action; see `ActionTerm`."""
     entropy: float = 0.0
     """What a nat of the policy's entropy is worth."""
+    given: tuple[str, ...] = ()
+    """What the action's head reads besides."""
     further: tuple[Term, ...] = ()
     """What is predicted besides the action."""
     learner: type[SequenceLearner] = SequenceLearner
@@ -59,6 +62,14 @@ METHODS: dict[str, Method] = {
         further=(CostTerm(),),
         learner=ConstrainedLearner,
     ),
+    "edt": Method(
+        "obs* | action",
+        _RTG,
+        timestep=True,
+        given=("rtg",),
+        further=(PromiseTerm(),),
+        learner=ElasticLearner,
+    ),
 }
 """name -> its row.
 
@@ -69,6 +80,7 @@ dc     Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022)
 ds4    Decision S4 (Bar-David et al. 2023, arXiv:2306.05167): one fused token a step, whole episodes
 lram   large recurrent action models (Schmied et al. 2024, arXiv:2410.22391): no actions in the context
 cdt    Constrained Decision Transformer (Liu et al. 2023, arXiv:2302.07351): see `constrained`
+edt    Elastic Decision Transformer (Wu et al. 2023, arXiv:2307.02484): see `elastic`
 rate   Recurrent Action Transformer with Memory (Cherepanov et al. 2023, arXiv:2306.09459)
 """
 
@@ -91,7 +103,7 @@ def make_method(
     row = METHODS[known(name, METHODS, "method")]
     mode = mode or row.mode
     entropy = row.entropy if entropy is None else entropy
-    action = ActionTerm(env.action_space(), head or row.head, bins, entropy)
+    action = ActionTerm(env.action_space(), head or row.head, bins, entropy, given=row.given)
     net = TokenNet(
         env.observation_space(),
         env.action_space(),

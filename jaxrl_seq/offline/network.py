@@ -51,15 +51,16 @@ class TokenNet(nn.Module):
         width = self.model.features
         self.standard = Standardise(self.observation_space)
         self.obs = ObservationEncoder(self.observation_space)
-        self.units = {name: Unit(size) for name, size in numeric(self.signals).items() if name in self.tokens.columns}
+        self.units = {name: Unit(size) for name, size in numeric(self.signals).items() if name in self.numbers}
         self.embeds = [nn.Dense(width) for _ in self.tokens.groups]
         if self.positions:
             self.time = nn.Embed(self.positions, width, embedding_init=nn.initializers.normal(0.02))
         self.heads = [nn.Dense(term.width, kernel_init=nn.initializers.normal(0.02)) for term in self.terms]
+        self.mixes = {term.name: nn.Dense(width) for term in self.terms if term.given}
 
     def __call__(self, carry: PyTree, columns: Columns, reset: Array) -> tuple[PyTree, Outs]:
         carry, hidden = self.hidden(carry, columns, reset)
-        return carry, self._outs([hidden[:, i] for i in range(self.tokens.per_step)])
+        return carry, self._outs([hidden[:, i] for i in range(self.tokens.per_step)], columns)
 
     def hidden(self, carry: PyTree, columns: Columns, reset: Array) -> tuple[PyTree, Array]:
         """What the model makes of every token, [T, S, B, D]."""
@@ -76,7 +77,7 @@ class TokenNet(nn.Module):
             opens = reset if i == 0 else jnp.zeros_like(reset)
             carry, y = self.model.step(carry, self._token(i, columns), opens)
             seen.append(y)
-        return carry, self._outs(seen)
+        return carry, self._outs(seen, columns)
 
     def after(self, carry: PyTree, columns: Columns) -> PyTree:
         for i in range(self.tokens.reads + 1, self.tokens.per_step):
@@ -98,19 +99,40 @@ class TokenNet(nn.Module):
             return to_unit(self.action_space, column)
         return self.units[name](column if name in dict(self.signals) else column[..., None])
 
-    def _outs(self, seen: list[Array]) -> Outs:
+    def _outs(self, seen: list[Array], columns: Columns) -> Outs:
         """Of the terms whose token is among the first ones, `seen`, [..., D] each."""
         outs: Outs = {}
         for term, head in zip(self.terms, self.heads, strict=True):
             at = self._reads(term)
             if at < len(seen):
-                outs[term.name] = head(seen[at]).astype(jnp.float32)
+                outs[term.name] = self._out(term, head, seen[at], columns)
         return outs
+
+    def _out(self, term: Term, head: nn.Module, x: Array, columns: Columns) -> Array:
+        """[..., P] of the hidden state [..., D]."""
+        if term.given:
+            given = [self._encoded(name, columns[name]) for name in term.given]
+            x = nn.gelu(self.mixes[term.name](jnp.concatenate([x, *given], axis=-1)))
+        y = head(x).astype(jnp.float32)
+        if not term.unit:
+            return y
+        numbers = self.units[term.unit].numbers.value
+        return numbers["mean"] + numbers["std"] * y
 
     def _reads(self, term: Term) -> int:
         if not term.reads:
             return self.tokens.reads
         return next(i for i, token in enumerate(self.tokens.groups) if term.reads in token)
+
+    @nn.nowrap
+    def _shown(self) -> set[str]:
+        """All columns that tokens and heads read."""
+        return {*self.tokens.columns, *(name for term in self.terms for name in (*term.given, term.unit))}
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns that are shown in units of the data."""
+        return tuple(name for name in numeric(self.signals) if name in self._shown())
 
     # --- with given variables -----------------------------------------------------------------------------------------
     @nn.nowrap
@@ -135,11 +157,12 @@ class Unit(nn.Module):
 
     width: int
 
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def setup(self) -> None:
         unknown = jnp.full(self.width, jnp.nan, jnp.float32)
-        numbers: Any = self.variable(_STATS, "numbers", lambda: {"mean": unknown, "std": unknown})
-        return (x.astype(jnp.float32) - numbers.value["mean"]) / numbers.value["std"]
+        self.numbers: Any = self.variable(_STATS, "numbers", lambda: {"mean": unknown, "std": unknown})
+
+    def __call__(self, x: Array) -> Array:
+        return (x.astype(jnp.float32) - self.numbers.value["mean"]) / self.numbers.value["std"]
 
 
 def numeric(signals: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -180,7 +203,7 @@ def fresh_variables(net: TokenNet, env: Env, key: Array, dataset: Dataset) -> di
     shown = {name: jnp.zeros((1, 1, width), jnp.float32) for name, width in net.signals}
     columns = acting_columns(inputs, jnp.zeros((1, 1), jnp.int32), shown)
     variables = net.init(key, net.model.initialize_carry((1,)), columns, inputs.first)
-    return with_units(variables, dataset, [name for name in numeric(net.signals) if name in net.tokens.columns])
+    return with_units(variables, dataset, net.numbers)
 
 
 def with_units(variables: Any, dataset: Dataset, names: Iterable[str]) -> dict[str, PyTree]:

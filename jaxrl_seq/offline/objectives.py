@@ -26,6 +26,14 @@ class Term(Protocol):
     name: ClassVar[str]
     reads: ClassVar[str]
     """A column of the token that it is predicted at; "" for the token that is marked with *."""
+    unit: ClassVar[str]
+    """The signal in whose units outputs are; "" for none."""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Columns that the head reads besides, and no token shows to later steps; their mixture is a layer of its
+        own."""
+        ...
 
     @property
     def width(self) -> int:
@@ -56,9 +64,11 @@ class ActionTerm:
     bins: int = 32
     entropy: float = 0.0
     weight: float = 1.0
+    given: tuple[str, ...] = ()
 
     name: ClassVar[str] = "action"
     reads: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         parameter_dim(self.space)  # refuses spaces that no head serves

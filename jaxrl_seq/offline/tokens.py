@@ -66,11 +66,12 @@ class Tokens:
     def per_step(self) -> int:
         return len(self.groups)
 
-    def check(self, signals: tuple[str, ...]) -> None:
-        """ValueError for names that are neither columns nor signals, and for signals that no token shows."""
+    def check(self, signals: tuple[str, ...], given: tuple[str, ...] = ()) -> None:
+        """ValueError for names that are neither columns nor signals, and for signals that neither a token shows nor a
+        head is `given`."""
         for name in self.columns:
             known(name, (*BEFORE, *AFTER, *signals), f"column of the tokens {self.text!r}")
-        if unseen := [name for name in signals if name not in self.columns]:
+        if unseen := [name for name in signals if name not in (*self.columns, *given)]:
             raise ValueError(
                 f"Tokens {self.text!r} do not show the signal {unseen[0]!r}, so that asking would be vain."
             )

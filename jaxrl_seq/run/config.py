@@ -98,6 +98,7 @@ LEARNERS = {
     "lram": "jaxrl_seq.run.config_offline:TrainLRAM",
     "rate": "jaxrl_seq.run.config_offline:TrainRATE",
     "cdt": "jaxrl_seq.run.config_offline:TrainCDT",
+    "edt": "jaxrl_seq.run.config_offline:TrainEDT",
     "td3bc": "jaxrl_seq.run.config_offline:TrainTD3BC",
     "cql": "jaxrl_seq.run.config_offline:TrainCQL",
     "iql": "jaxrl_seq.run.config_offline:TrainIQL",

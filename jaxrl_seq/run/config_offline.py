@@ -207,6 +207,20 @@ class TrainCDT(TrainSequence[Model]):
         return super().shared() | {"augment": self.augment}
 
 
+@dataclass(frozen=True)
+class TrainEDT(TrainSequence[Model]):
+    """Elastic Decision Transformer (Wu et al. 2023): acts from the past that promises the highest return."""
+
+    LEARNER: ClassVar[str] = "edt"
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["edt"].model
+    stride: int = 2
+    """Pasts that are tried differ by so many steps."""
+
+    def shared(self) -> dict[str, Any]:
+        return super().shared() | {"stride": self.stride}
+
+
 # --- with value functions ---------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _TrainCritic(_TrainOffline[Model]):

@@ -44,7 +44,7 @@ def test_what_comes_after_is_what_the_action_led_to():
         )
 
 
-@pytest.mark.parametrize("model", ["mlp", "gru"])
+@pytest.mark.parametrize("model", [pytest.param("mlp", marks=pytest.mark.slow), "gru"])
 def test_targets_equal_a_slow_twin(model):
     """reward + gamma V(next), nothing beyond a terminal step, and the value that a memory has there."""
     world = World()
@@ -76,7 +76,7 @@ def test_targets_equal_a_slow_twin(model):
     ("name", "head", "continuous"),
     [
         ("td3bc", "mse", True),
-        ("cql", "two-hot", False),
+        pytest.param("cql", "two-hot", False, marks=pytest.mark.slow),
         ("iql", "hl-gauss", True),
         pytest.param("cql", "mse", True, marks=pytest.mark.slow),
         pytest.param("iql", "mse", False, marks=pytest.mark.slow),
