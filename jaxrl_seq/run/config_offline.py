@@ -18,7 +18,7 @@ from jaxrl_seq.offline.critics import CriticHyper
 from jaxrl_seq.offline.learner import OfflineHyper, OfflineLearner
 from jaxrl_seq.offline.methods import METHODS, make_method
 from jaxrl_seq.run.config import Placement, record_of
-from jaxrl_seq.run.datasets import Data, split_name
+from jaxrl_seq.run.datasets import Data, is_path, split_name
 from jaxrl_seq.run.loop import RunOptions
 
 Model = TypeVar("Model")
@@ -56,7 +56,7 @@ class _TrainOffline(Generic[Model]):
     placement: tyro.conf.OmitArgPrefixes[Placement] = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
-        if not self.env and not Path(self.data.dataset).exists():
+        if not self.env and not is_path(self.data.dataset):
             object.__setattr__(self, "env", split_name(self.data.dataset)[0])
 
     def learner(self, env: Env) -> OfflineLearner:

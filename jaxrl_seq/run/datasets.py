@@ -66,10 +66,15 @@ def get_dataset(
     `make_dataset`. Or a path, see `load_dataset`; `env` is for files that do not say of which environment they are.
     Raises ValueError for anything else.
     """
-    if Path(name).exists() or Path(name).suffix in _FILES:
+    if is_path(name):
         return load_dataset(name, env=env)
     spec, recipe = split_name(name)
     return make_named(spec, recipe, steps, seed, teacher)
+
+
+def is_path(name: str) -> bool:
+    """Whether a data set's name is that of a file or folder."""
+    return Path(name).exists() or Path(name).suffix in _FILES
 
 
 def split_name(name: str) -> tuple[str, str]:
