@@ -68,6 +68,8 @@ def _final_evaluation(learner: Any, hyper: Any, episodes: Any) -> dict[str, Any]
     for name in ("first_episode", "last_episode"):  # of trials
         if name in means:
             result[name] = float(np.mean(means[name]))
+    if episodes.numbers:  # such as a curve of targets
+        result["numbers"] = {name: float(np.mean(x)) for name, x in episodes.numbers.items()}
     if reference and {"random", "expert"} <= reference.keys():
         score = (interval.mean - reference["random"]) / (reference["expert"] - reference["random"])
         result["normalised_score"] = score

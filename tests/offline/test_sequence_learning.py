@@ -56,6 +56,7 @@ def test_a_run_trains_resumes_and_reports(tmp_path, capsys):
     assert main(words.split()) == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["env"] == "gamble" and summary["learner"] == "rvs" and summary["finished"]
+    assert summary["numbers"]["target_at_100"] == 5.0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = rows[-1]
     assert last["kind"] == "eval" and last["target_at_100"] == 5.0 and last["online_episodes"] == 7 * 4
