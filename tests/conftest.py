@@ -43,6 +43,13 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_file, "_MODULES", {})
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Hundreds of files' programs would fill the memory, and slow down every garbage collection."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def small_model() -> Callable:
     """`small_model(name)`: any registered model with one layer of width 8, and a window of 4 where it has one."""

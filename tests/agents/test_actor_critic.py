@@ -12,7 +12,8 @@ from members import random_inputs
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
 from jaxrl_seq.envs import Box, Discrete, Env, MultiDiscrete, Space, Tree
-from jaxrl_seq.models import MODELS, make_model
+from jaxrl_seq.models import make_model
+from tests.kinds import every_model
 
 T, B = 12, 3
 
@@ -31,7 +32,7 @@ class Spaces(Env):
         return self.done
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", every_model())
 def test_acting_is_the_same_function_as_training(name, small_model, random_params):
     """A scan of `step` gives `__call__`'s parameters, values and carry, through random resets and from a used carry."""
     env = Spaces(Tree({"card": Discrete(3), "place": Box(-1.0, 1.0, (2,))}), Discrete(4))

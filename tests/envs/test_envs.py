@@ -13,10 +13,7 @@ LONG = {spec for spec in PRESETS if make(spec)[0].horizon > 5000}
 # Whole contracts of one environment of each kind here; the others' (ten seconds of compiling each) are slow tests.
 SAMPLE = {
     "bernoulli_bandit",
-    "cartpole",
     "darkroom",
-    "point_maze",
-    "repeat_previous",
     "tmaze",
 }
 TRACED = ["structure", "flags", "x64", "host_calls", "hashing", "key_reuse", "actions"]

@@ -346,6 +346,7 @@ def test_bad_fleets_are_refused_in_words(ships: tuple[int, ...]):
         Battleship(4 if len(ships) != 9 else 8, ships)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["concentration-hard", "battleship", "minesweeper"])
 def test_no_index_is_out_of_bounds(name: str):
     """Over whole episodes and what lies after them, with experts and pictures."""

@@ -205,6 +205,7 @@ def test_key_to_door_draws_every_cell():
 
 
 # --- all of them --------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["memory_size", "key_to_door", "mystery_path", "mortar_mayhem", "mortar_mayhem-given"])
 def test_no_index_is_out_of_bounds(spec: str):
     """Over whole episodes and beyond, with the experts' actions too."""

@@ -36,6 +36,7 @@ def test_pictures_are_the_environments_own(lazy: bool):
     np.testing.assert_array_equal(obs, env.render(state, params))
 
 
+@pytest.mark.slow
 def test_an_update_from_late_pictures_is_the_update_from_early_ones():
     """And a rollout stores a few bytes an observation instead of the picture's."""
     updated, sizes = {}, {}
@@ -65,6 +66,7 @@ DISCRETE = RandomProjection((CartPole(), AssociativeRecall()), width=12)
 CONTINUOUS = RandomProjection((Pendulum(),), width=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 def test_a_projection_is_an_environment(env: RandomProjection):
     check_env(env, checks=[*CHECKS, "tasks", "parameters", "after_end"], episodes=32)

@@ -15,6 +15,7 @@ from jaxrl_seq.models import make_model
 from jaxrl_seq.online import PPOHyper
 from jaxrl_seq.run.histories import Source, collect
 
+pytestmark = pytest.mark.slow
 UPDATES, EVERY, STEPS, CELLS = 24, 4, 5, 9
 
 
@@ -67,7 +68,6 @@ def test_the_final_policy_labels_what_it_would_do(taught):
     assert np.asarray((wrong.optimal & history.optimal).any(-1))[-STEPS:].mean() < late - 0.2
 
 
-@pytest.mark.slow
 def test_collect_takes_it_by_name():
     env, params = make("darkroom", size=2, limit=2)
     trial = TrialEnv(env, episodes=1)

@@ -20,6 +20,7 @@ from jaxrl_seq.models import (
     model_name,
     register_model,
 )
+from tests.kinds import every_model
 
 
 def types(name, x, dtype="float32"):
@@ -55,7 +56,7 @@ def test_float64_observations_do_not_change_the_carry(name):
     assert jax.tree.map(lambda leaf: leaf.dtype, carry) == jax.tree.map(lambda leaf: leaf.dtype, fresh)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", every_model(SMALL))
 def test_memory_is_used_except_by_the_control(name):
     model = compiled(small(name))
     params = model.init(jax.random.key(0), 3)

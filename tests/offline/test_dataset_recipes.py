@@ -66,6 +66,7 @@ def test_stitching_data_holds_no_way_from_start_to_goal(recipe, spec, way):
     assert (np.asarray(data.returns)[from_start] == 0).all() and (np.asarray(data.returns)[~from_start] == 1).all()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_good_enough_at_once_is_recorded_as_it_is():
     teacher = Teacher(goal=-1e9, model="mlp", width=8, num_envs=4)
     data, _ = made("medium-replay", "point_mass,limit=5", 100, teacher=teacher)

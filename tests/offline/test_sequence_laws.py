@@ -48,10 +48,9 @@ QUICK = [
     ("dt", "gpt", "window"),
     ("dt", "gpt", "cache"),
     ("pairs", "convformer", "window"),
-    ("lram", "rmt", "recurrent"),
     ("fused", "gru", "recurrent"),
 ]
-"""Every layout, every mode and every kind of memory once; their product is slow."""
+"""Every mode, and layouts and memories of different kinds; their product is slow."""
 PRODUCT = [
     pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
     for mode, models in MODELS.items()

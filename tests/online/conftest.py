@@ -8,9 +8,9 @@ from lab import B, Played, T, Training, play
 from probes import Ledger
 
 from jaxrl_seq.envs import VecEnv
-from jaxrl_seq.models import MODELS
 from jaxrl_seq.online import PPOHyper, make_ppo
 from jaxrl_seq.run.programs import update_rows
+from tests.kinds import every_model
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +23,7 @@ def training(small_model, random_params) -> Training:
     return Training(learner, hyper, fresh, state, jax.jit(update_rows(learner, 1)))
 
 
-MAIN = ("mlp", "gru", "s5", "mamba2", "transformer", "gtrxl")
-"""One model of each kind of carry; the others are compiled in the slow tests only."""
-
-
-@pytest.fixture(scope="session", params=[n if n in MAIN else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
+@pytest.fixture(scope="session", params=every_model())
 def played(request, small_model, random_params) -> Played:
     env = VecEnv(Ledger(), B, "select")
     learner = make_ppo(env, small_model(request.param), num_steps=T)

@@ -64,6 +64,7 @@ def test_values_reach_their_closed_form(name, learned_values):
     assert len(np.unique(expected)) == {"shown": 2, "delayed": 2, "ending": 4}.get(name, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "solves"), [("gru", True), ("mlp", False)])
 def test_memory_is_what_solves_recall(model, solves):
     """A cue of two steps ago, four seeds: a GRU takes all of it, a net without memory stays at the guess.

@@ -12,9 +12,9 @@ from probes import Ledger
 
 from jaxrl_seq.envs import VecEnv
 from jaxrl_seq.envs.core.batching import apply_if_any
-from jaxrl_seq.models import MODELS
 from jaxrl_seq.online import PPOHyper, make_ppo
 from jaxrl_seq.online.ppo import Batch, _take_batch, _with_advantages
+from tests.kinds import every_model
 
 
 def plain(tree):
@@ -65,7 +65,7 @@ def test_the_walk_finds_a_hidden_callback():
     assert talks_to_the_host(jax.make_jaxpr(jax.vmap(program))(jnp.ones(2)))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", every_model())
 def test_nothing_leaves_the_device_in_an_update(name, small_model):
     """No callback, print or feed anywhere in the update of any model; acting, branch and epochs are really inside."""
     learner = make_ppo(VecEnv(Ledger(), B, "select"), small_model(name), num_steps=T)

@@ -11,10 +11,11 @@ from lab import B, T, fresh_acting, one_rollout, quick
 from probes import Ledger
 
 from jaxrl_seq.envs import VecEnv
-from jaxrl_seq.models import MODELS
 from jaxrl_seq.online import make_ppo
 from jaxrl_seq.ops import carry_axes, is_clock
 from jaxrl_seq.run.lanes import Lanes, lane
+from jaxrl_seq.testing.model_probe import WITH_SCATTERS
+from tests.kinds import every_model
 
 S = 3
 
@@ -62,7 +63,7 @@ def test_zero_lanes_are_refused(training):
         Lanes(training.learner, 0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", every_model())
 def test_clocks_are_shared_and_everything_else_leads_with_the_lanes(name, small_model):
     """In the state after init and after an update, for every model."""
     learner = make_ppo(VecEnv(Ledger(), B, "select"), small_model(name), num_steps=T)
@@ -88,6 +89,6 @@ def test_a_ring_is_written_by_slices_in_all_lanes(shared, small_model):
     axes = carry_axes(state.acting) if shared else 0
     acting = jax.eval_shape(jax.vmap(functools.partial(fresh_acting, learner), out_axes=axes), keys)
     rolls = jax.vmap(functools.partial(one_rollout, learner), in_axes=(None, axes, 0), out_axes=(axes, 0))
-    program = quick(rolls).lower(state.params, acting, keys).compile().as_text()
+    program = quick(rolls).lower(state.params, acting, keys).compile(compiler_options=WITH_SCATTERS).as_text()
     assert program is not None and "dynamic-update-slice(" in program
     assert bool(re.search(r" scatter\(", program)) == (not shared)

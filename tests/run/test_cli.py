@@ -78,6 +78,7 @@ def trials(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_trials_learn_and_are_judged_on_different_tasks(trials):
     """A rollout is a trial; both sides of the split come back from config.json; rows tell first from last episode."""
     learner, _ = load(trials).build()
@@ -93,6 +94,7 @@ def test_trials_learn_and_are_judged_on_different_tasks(trials):
     assert summary["first_episode"] + summary["last_episode"] <= summary["eval_return_mean"] + 1e-6
 
 
+@pytest.mark.slow
 def test_in_context_evaluation_has_anchors_and_controls(trials, capsys):
     """`train` leaves one of as many episodes as it learnt with; `eval` makes it longer, for people and machines."""
     before = json.loads((trials / "in_context.json").read_text())
@@ -185,6 +187,7 @@ def test_resume_of_a_finished_run_changes_nothing(run, capsys):
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_lists(capsys):
     assert main(["list", "models", "--json"]) == 0
     models = {row["model"]: row for row in json.loads(capsys.readouterr().out)}

@@ -56,16 +56,14 @@ def trained(line: str) -> Run:
     return train(*config.build(), progress=False, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
         f"ad-eps {ROOM} {SHORT} --source noisy-expert,max_performance=0.5 --source-episodes 6 --order single",
         f"dpt {ROOM} {SHORT} --streams 3 --source-episodes 4 --commit episode",
-        pytest.param(
-            f"dpt {BANDIT} --trial.episodes 1 --fresh --source dpt-behaviour --trial.held-out 0",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(f"headless-ad {BANDIT} --arms 2 3 --streams 8", marks=pytest.mark.slow),
+        f"dpt {BANDIT} --trial.episodes 1 --fresh --source dpt-behaviour --trial.held-out 0",
+        f"headless-ad {BANDIT} --arms 2 3 --streams 8",
     ],
     ids=["ad-eps", "dpt", "dpt-fresh", "headless-ad"],
 )

@@ -66,7 +66,7 @@ class StopAfter:
         pass
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("num_seeds", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_interrupted_and_resumed_equals_uninterrupted(learner, tmp_path, num_seeds, capfd):
     whole = go(learner, tmp_path / "whole", num_seeds=num_seeds)
     half = go(learner, tmp_path / "parts", num_seeds=num_seeds, sinks=(StopAfter(5),), chunk_seconds=1e-9)
@@ -81,6 +81,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(learner, tmp_path, num_see
         assert resumed.summary[name] == whole.summary[name]
 
 
+@pytest.mark.slow
 def test_resume_after_kill_minus_nine(tmp_path):
     """A killed process leaves rows beyond its checkpoint; resume cuts them off and ends where the other run does."""
     words = "train ppo --env tmaze,length=6 --model gru --model.width 8 --num-envs 4 --num-steps 32 --minibatches 2 "
@@ -117,6 +118,7 @@ def test_rows_cover_every_update_once(learner):
     assert [row["episodes"] for row in trained] == [sum(episodes[:4]), sum(episodes[4:8]), sum(episodes[8:])]
 
 
+@pytest.mark.slow
 def test_lane_of_many_equals_the_single_run(learner):
     """Lane 1 of seeds 3, 4 is the run of seed 4, to the rounding of a differently fused program."""
     both, single = go(learner, seed=3, num_seeds=2, steps=STEPS // 4), go(learner, seed=4, steps=STEPS // 4)

@@ -229,6 +229,7 @@ def test_a_lane_of_ppo_is_its_single_run(learner):
     assert np.abs(first - last).max() > 1e-4  # the same seed, another gamma
 
 
+@pytest.mark.slow
 def test_a_lane_of_a_supervised_learner_is_its_single_run():
     """Algorithm Distillation: its histories are shared by all lanes, its numbers are not."""
     words = (
@@ -296,6 +297,7 @@ def test_results_have_a_row_a_lane(finished):
     assert best["return_mean"] == max(float(row["final_return"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_uninterrupted(finished, tmp_path, monkeypatch):
     """Here without a signal, in the middle of the second part; `kill -9` of the process itself is a slow test."""
 
@@ -334,6 +336,7 @@ def test_folders_are_kept(finished, capsys):
     assert "made by `jaxrl-seq train`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_lanes_that_do_not_fit_are_run_in_groups(finished, tmp_path):
     """Each lane is what it was among all of them, to rounding."""
     fields = FIELDS | {"epochs": 1, "evaluations": 0}

@@ -12,7 +12,8 @@ from tests.readme_code import ROOT
 
 
 @pytest.mark.parametrize(
-    "what", ["supervised", "online", pytest.param("online-clock", marks=pytest.mark.slow), "refused"]
+    "what",
+    ["supervised", "refused", *(pytest.param(what, marks=pytest.mark.slow) for what in ("online", "online-clock"))],
 )
 def test_on_eight_devices(what, tmp_path):
     """Tolerances are those of float32 sums in another order: 1e-6 where programs differ in their number of lanes only,
