@@ -10,6 +10,7 @@ from pathlib import Path
 
 _CACHE = str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)  # for processes that tests start
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # small programs are many
 # Tests are mostly compilation: LLVM's first level, which is what training uses on CPU too (run/programs.py), and no
 # MLIR pipeline for every fusion, which is half of the time. jaxlib 0.11 has no such flag, and dies of unknown ones.
 _FLAGS = " --xla_backend_optimization_level=1"
@@ -21,7 +22,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 _SMALL = {"width": 8, "layers": 1, "state": 4, "heads": 2, "kv_heads": 1, "window": 4, "context": 4, "segment": 4}
 _SMALL |= {"eta": 2, "expand": 1, "traces": 4, "contexts": 2, "head_dim": 4, "kernel": 4}

@@ -30,6 +30,7 @@ def test_blocks_run():
     assert gymnax["returns"].shape == (100, 8) and np.isfinite(gymnax["returns"]).all()
 
 
+@pytest.mark.slow
 def test_the_walk_of_a_newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     walk = [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("    jaxrl-seq ")]

@@ -96,6 +96,7 @@ def test_both_views_are_the_paper(name):
         np.testing.assert_allclose(y, want[t], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_gtrxl_begins_nearly_reactive():
     """Shut gates let less of the past through than a residual that adds all of it."""
     with jax.enable_x64(False):

@@ -46,6 +46,7 @@ def grid() -> Any:
     return env, params, make_dataset("eps-mix", env, params, jax.random.key(0), 3000)
 
 
+@pytest.mark.slow
 def test_limits_are_played_side_by_side(grid):
     env, params, data = grid
     model = make_model("mlp", width=8, layers=1)

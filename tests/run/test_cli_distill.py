@@ -28,13 +28,17 @@ def folder(tmp_path_factory) -> Path:
     return path / "ad"
 
 
-def test_a_distilled_run_is_a_run(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_distilled_run_is_a_run(folder: Path):
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["learner"], summary["model"], summary["finished"]) == ("ad", "gru", True)
     assert summary["eval_return_mean"] is not None and summary["reference"]["expert"] > 2
     assert (folder / "report.html").is_file() and (folder / "videos" / "final.gif").is_file()
     judged = json.loads((folder / "in_context.json").read_text())
     assert judged["held_out"] and {"agent", "oracle", "random", "zero reward", "wrong task"} <= set(judged["rows"])
+
+
+@pytest.mark.slow
+def test_a_distilled_run_is_judged_shown_and_resumed(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert run(f"eval {folder} --in-context 8") == 0
     assert "oracle" in capsys.readouterr().out
     assert json.loads((folder / "in_context.json").read_text())["episodes"] == 8

@@ -66,7 +66,7 @@ class StopAfter:
         pass
 
 
-@pytest.mark.parametrize("num_seeds", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("num_seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_equals_uninterrupted(learner, tmp_path, num_seeds, capfd):
     whole = go(learner, tmp_path / "whole", num_seeds=num_seeds)
     half = go(learner, tmp_path / "parts", num_seeds=num_seeds, sinks=(StopAfter(5),), chunk_seconds=1e-9)
