@@ -15,10 +15,12 @@ from jaxrl_seq.offline.dataset import (
 from jaxrl_seq.offline.learner import OfflineHyper, SequenceLearner
 from jaxrl_seq.offline.methods import METHODS, make_method
 from jaxrl_seq.offline.parts import concatenate, take_episodes, top_fraction
+from jaxrl_seq.offline.planner import Search
 from jaxrl_seq.offline.recipes import RECIPES, Teacher, make_dataset
 from jaxrl_seq.offline.sampler import Transition, Transitions, Window, Windows
 from jaxrl_seq.offline.standardise import Standardise, with_stats
 from jaxrl_seq.offline.tokens import Tokens
+from jaxrl_seq.offline.trajectory import TrajectoryLearner, make_trajectory
 
 __all__ = [
     "METHODS",
@@ -30,11 +32,13 @@ __all__ = [
     "DatasetReport",
     "Meta",
     "OfflineHyper",
+    "Search",
     "SequenceLearner",
     "Standardise",
     "Stats",
     "Teacher",
     "Tokens",
+    "TrajectoryLearner",
     "Transition",
     "Transitions",
     "Window",
@@ -45,6 +49,7 @@ __all__ = [
     "make_critic",
     "make_dataset",
     "make_method",
+    "make_trajectory",
     "require_env",
     "returns_to_go",
     "take_episodes",

@@ -22,7 +22,7 @@ from jaxrl_seq.offline.evaluate import evaluate_policy, film_policy, target_curv
 from jaxrl_seq.offline.network import TokenNet, columns_of, fresh_variables, prepare
 from jaxrl_seq.offline.objectives import objective
 from jaxrl_seq.offline.policy import Mode, Policy, check_mode, make_policy
-from jaxrl_seq.offline.sampler import Anchor, Weight, Windows
+from jaxrl_seq.offline.sampler import Anchor, Weight, Window, Windows
 from jaxrl_seq.offline.signals import Signal
 from jaxrl_seq.online.evaluate import Episodes, Recording, reference_returns
 from jaxrl_seq.online.optimiser import FitHyper, fit, init_optimiser, learning_rate
@@ -92,6 +92,15 @@ class OfflineLearner:
         """Trained so far; asked: what is asked of each signal [B], a number a row."""
         raise NotImplementedError
 
+    @property
+    def sampler(self) -> Windows:
+        """What draws the windows of an update."""
+        raise NotImplementedError
+
+    def loss(self, variables: PyTree, window: Window) -> tuple[Array, Metrics]:
+        """The objective's value on windows [W, B], a mean over what is valid of them."""
+        raise NotImplementedError
+
     def asked(self, hyper: Any) -> dict[str, Array]:
         """What evaluations ask of each signal, float32 [G]: the headline first, then a curve. Nothing: {}."""
         if not self.conditioned:
@@ -111,7 +120,7 @@ class OfflineLearner:
     @property
     def steps_per_update(self) -> int:
         """Steps of the data that an update reads, padding included."""
-        raise NotImplementedError
+        return self.steps * self.batch * self.sampler.length
 
     # --- hyper-parameters ---------------------------------------------------------------------------------------------
     def hyper(self, dataset: Dataset, *, env_params: PyTree = None, **numbers: Any) -> Any:
@@ -132,6 +141,21 @@ class OfflineLearner:
         if not isinstance(hyper.data, Dataset):
             raise ValueError(f"{self.name}: there is no data to learn from: make hyper with learner.hyper(dataset).")
         return hyper.data
+
+    def update(self, state: OfflineState, hyper: OfflineHyper) -> tuple[OfflineState, Metrics]:
+        """`steps` gradient steps. Pure."""
+        data = self._data(hyper)
+
+        def draw(key: Array) -> Any:
+            return self.sampler(key, data, self.batch)
+
+        def loss(params: PyTree, window: Window) -> tuple[Array, Metrics]:
+            return self.loss({"params": params, "stats": state.stats}, window)
+
+        keys = jax.random.split(jax.random.fold_in(state.key, state.update), self.steps)
+        lr = learning_rate(state.update, hyper)
+        params, opt_state, metrics = fit(draw, loss, state.params, state.opt_state, keys, lr, hyper)
+        return dataclasses.replace(state, params=params, opt_state=opt_state, update=state.update + 1), metrics
 
     # --- what a run may ask -------------------------------------------------------------------------------------------
     def describe(self) -> dict[str, str]:
@@ -217,10 +241,6 @@ class SequenceLearner(OfflineLearner):
             )
 
     @property
-    def steps_per_update(self) -> int:
-        return self.steps * self.batch * self.window
-
-    @property
     def conditioned(self) -> bool:
         return any(signal.name == "rtg" for signal in self.signals)
 
@@ -254,23 +274,7 @@ class SequenceLearner(OfflineLearner):
         params = variables["params"]
         return OfflineState(params, variables["stats"], init_optimiser(params), key, jnp.int32(0))
 
-    def update(self, state: OfflineState, hyper: OfflineHyper) -> tuple[OfflineState, Metrics]:
-        """`steps` gradient steps. Pure."""
-        data = self._data(hyper)
-
-        def draw(key: Array) -> Any:
-            return self.sampler(key, data, self.batch)
-
-        def loss(params: PyTree, window: Any) -> tuple[Array, Metrics]:
-            return self.loss({"params": params, "stats": state.stats}, window)
-
-        keys = jax.random.split(jax.random.fold_in(state.key, state.update), self.steps)
-        lr = learning_rate(state.update, hyper)
-        params, opt_state, metrics = fit(draw, loss, state.params, state.opt_state, keys, lr, hyper)
-        return dataclasses.replace(state, params=params, opt_state=opt_state, update=state.update + 1), metrics
-
-    def loss(self, variables: PyTree, window: Any) -> tuple[Array, Metrics]:
-        """The objective's value on windows [W, B], a mean over their valid steps."""
+    def loss(self, variables: PyTree, window: Window) -> tuple[Array, Metrics]:
         columns = columns_of(window)
         outs = self.net.parallel(variables, columns, window.reset)
         return objective(self.net.terms, outs, columns, window.mask)

@@ -99,6 +99,7 @@ LEARNERS = {
     "rate": "jaxrl_seq.run.config_offline:TrainRATE",
     "cdt": "jaxrl_seq.run.config_offline:TrainCDT",
     "edt": "jaxrl_seq.run.config_offline:TrainEDT",
+    "tt": "jaxrl_seq.run.config_offline:TrainTT",
     "td3bc": "jaxrl_seq.run.config_offline:TrainTD3BC",
     "cql": "jaxrl_seq.run.config_offline:TrainCQL",
     "iql": "jaxrl_seq.run.config_offline:TrainIQL",

@@ -17,6 +17,8 @@ from jaxrl_seq.offline.critic_learner import make_critic
 from jaxrl_seq.offline.critics import CriticHyper
 from jaxrl_seq.offline.learner import OfflineHyper, OfflineLearner
 from jaxrl_seq.offline.methods import METHODS, make_method
+from jaxrl_seq.offline.planner import Search
+from jaxrl_seq.offline.trajectory import make_trajectory
 from jaxrl_seq.run.config import Placement, record_of
 from jaxrl_seq.run.datasets import Data, is_path, split_name
 from jaxrl_seq.run.loop import RunOptions
@@ -219,6 +221,34 @@ class TrainEDT(TrainSequence[Model]):
 
     def shared(self) -> dict[str, Any]:
         return super().shared() | {"stride": self.stride}
+
+
+@dataclass(frozen=True)
+class TrainTT(_TrainOffline[Model]):
+    """Trajectory Transformer (Janner et al. 2021): a language model of trajectories, and a beam search for acting."""
+
+    LEARNER: ClassVar[str] = "tt"
+    PARTS: ClassVar[dict[str, type]] = _TrainOffline.PARTS | {"search": Search}
+
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = "gpt"
+    bins: int = 100
+    """Classes of every number of an observation, action or reward."""
+    window: int = 0
+    """Steps of a training sequence; 0: what the model reads, at most 10."""
+    gamma: float = 0.99
+    """Discount of a plan's rewards and of the value behind it."""
+    search: tyro.conf.OmitArgPrefixes[Search] = field(default_factory=Search)
+
+    def learner(self, env: Env) -> OfflineLearner:
+        return make_trajectory(
+            env,
+            self.built(),
+            bins=self.bins,
+            window=self.window or None,
+            search=self.search,
+            gamma=self.gamma,
+            **self.shared(),
+        )
 
 
 # --- with value functions ---------------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""Planning in a language model of trajectories: searching beats imitating, which is as good as what was imitated.
+
+Source: Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039). The point mass of linear dynamics and quadratic
+cost; data of a policy halfway to the best. Both policies are the same network. Expected: about 10 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.common import Arguments, Findings, remembered, run_experiment, train_seeds, trained
+from experiments.offline_lab import SIZES, Setting, claim, data_of, learner_of
+from jaxrl_seq.offline import Search
+from jaxrl_seq.run.stats import bootstrap_ci
+
+SETTING = Setting(
+    "tt",
+    "point_mass",
+    "tt",
+    recipe="medium",
+    steps=20_000,
+    sizes=SIZES["gpt"] | {"context": 70},
+    updates=2000,
+    batch=64,
+    options={"bins": 32, "window": 10, "num_envs": 32},
+)
+SEARCHES = {
+    "beam 16 x 2, 5 steps": Search(16, 2, 5),
+    "beam 16 x 2, 1 step": Search(16, 2, 1),
+    "the likeliest action": Search(1, 1, 1, 0.0),
+    "sampled imitation": Search(1, 1, 1, 1.0),
+}
+
+
+def learn(seed: int) -> dict[str, Any]:
+    """Mean return of every search; plain data."""
+    env, params, data = data_of(SETTING.env, SETTING.recipe, SETTING.steps)
+    learner = learner_of(SETTING, env)
+    hyper = learner.hyper(data, env_params=params, decay_updates=float(SETTING.updates), lr=1e-3)
+    total = SETTING.updates * learner.steps_per_update
+    run = train_seeds(learner, hyper, seeds=1, total_steps=total, evaluations=0, seed=seed)
+    state = run.state.replace(params=trained(run, 0))
+    returns = {}
+    for name, search in SEARCHES.items():
+        judge = replace(learner, search=search)
+        played = jax.jit(lambda state, key, judge=judge: judge.evaluate(state, hyper, key, episodes=4))
+        returns[name] = float(played(state, jax.random.key(100 + seed)).means()["return_mean"])
+    return {"returns": returns, "wall_s": run.summary["wall_s"]}
+
+
+def measure(arguments: Arguments) -> Findings:
+    seeds = arguments.seeds or (8 if arguments.scale == "gpu" else 3)
+    parts = []
+    for seed in range(seeds):
+
+        def one(seed: int = seed) -> Any:
+            return learn(seed)
+
+        parts.append(remembered("plan_ahead", f"{SETTING} {SEARCHES} {seed}", one))
+        print(seed, parts[-1], flush=True)
+    _, _, data = data_of(SETTING.env, SETTING.recipe, SETTING.steps)
+    returns = {name: np.array([part["returns"][name] for part in parts]) for name in SEARCHES}
+    imitated = returns["sampled imitation"]
+    behaviour = float(data.stats.return_mean)
+    rows = [{"acts by": name, "return": str(bootstrap_ci(values))} for name, values in returns.items()]
+    rows.append({"acts by": "what made the data", "return": f"{behaviour:.2f}"})
+    rows += [{"acts by": name, "return": f"{value:.2f}"} for name, value in dict(data.meta.reference).items()]
+    searched = returns["beam 16 x 2, 5 steps"]
+    claims = [
+        claim("beam", f"return of the search less that of sampled imitation; {seeds} seeds", searched - imitated, 0.0),
+        claim("imitation", f"sampled imitation less the data's mean return; {seeds} seeds", imitated - behaviour, -0.5),
+    ]
+    return Findings(claims, seeds, 0, tables={"Mean return over seeds": rows})
+
+
+if __name__ == "__main__":
+    run_experiment("plan_ahead", "Janner et al. 2021", measure)
+    from experiments.table import write_table
+
+    write_table()
