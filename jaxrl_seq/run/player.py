@@ -20,8 +20,8 @@ _PAGE = """<!DOCTYPE html>
 <title>@title@</title><style>
 body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: #212529; background: #f8f9fa; }
 main { max-width: 720px; margin: 0 auto; padding: 28px 20px; }
-h1 { font-size: 21px; margin: 0 0 14px; } canvas { width: 100%; image-rendering: pixelated; background: #fff;
-  border: 1px solid #dee2e6; border-radius: 8px; }
+h1 { font-size: 21px; margin: 0 0 14px; } canvas { width: 100%; max-height: 58vh; object-fit: contain;
+  image-rendering: pixelated; background: #fff; border: 1px solid #dee2e6; border-radius: 8px; }
 input { flex: 1; } button, select { font: inherit; padding: 3px 12px; }
 .row { display: flex; gap: 12px; align-items: center; margin: 12px 0; }
 svg { width: 100%; height: 70px; display: block; }
