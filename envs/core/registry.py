@@ -60,7 +60,8 @@ def list_envs() -> dict[str, tuple[str, ...]]:
 
 
 def make(spec: str, **options: Any) -> tuple[Env, Any]:
-    """Build (env, params) from an id; `options` override those written in it.
+    """Build (env, params) from an id; `options` override those written in it. `pointmass` and `PointMass` are
+    `point_mass`.
 
     An option names a static field of the environment or a leaf of its params. Raises ValueError with a suggestion
     for an unknown id, preset or option.
@@ -75,6 +76,8 @@ def make(spec: str, **options: Any) -> tuple[Env, Any]:
         factory = Entry(_ADAPTERS[known(library, _ADAPTERS, "environment library")]).load()
         return factory(name, **options)
     name, _, preset = head.partition("-")
+    plain = {word.replace("_", ""): word for word in _entries()}
+    name = plain.get(name.replace("_", "").lower(), name)
     entry = _entries()[known(name, _entries(), "environment")]
     if preset:
         options = entry.presets[known(preset, entry.presets, f"preset of {name}")] | options

@@ -120,6 +120,11 @@ def before(first: Any, later: Any, t: int) -> Any:
 
 
 # --- registry -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("spelt", ["pointmass", "PointMass", "point_mass"])
+def test_ids_are_known_without_underscores_and_in_capitals(spelt):
+    assert make(spelt)[0].name == "point_mass"
+
+
 @pytest.mark.parametrize(
     ("spec", "hint"),
     [
