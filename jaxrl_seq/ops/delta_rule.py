@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrl_seq.ops.linear_attention import check_heads, chunk_decay, scan_chunks
+from jaxrl_seq.ops.linear_attention import check_heads, chunk_decay, read_matrix, scan_chunks
 from jaxrl_seq.ops.precision import as_float
 from jaxrl_seq.ops.segments import where_reset
 
@@ -85,6 +85,6 @@ def gated_delta_rule_step(
     """
     state = as_float(state)
     state = jnp.exp(as_float(log_decay))[..., None, None] * where_reset(reset, jnp.zeros_like(state), state)
-    recalled = (k[..., :, None] * state).sum(-2)
+    recalled = read_matrix(k, state)
     state = state + k[..., :, None] * (as_float(beta)[..., None] * (v - recalled))[..., None, :]
-    return (q[..., :, None] * state).sum(-2), state
+    return read_matrix(q, state), state

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_seq.ops.linear_attention import check_heads, no_reset_yet, same_segment, scan_chunks
+from jaxrl_seq.ops.linear_attention import check_heads, no_reset_yet, read_matrix, same_segment, scan_chunks
 from jaxrl_seq.ops.precision import as_float
 from jaxrl_seq.ops.segments import where_reset
 
@@ -102,4 +102,4 @@ def gated_linear_attention_step(
     if value_log_decay is not None:
         log_decay = log_decay + as_float(value_log_decay)[..., None, :]
     state = jnp.exp(log_decay) * where_reset(reset, jnp.zeros_like(state), state) + k[..., :, None] * v[..., None, :]
-    return (q[..., :, None] * state).sum(-2), state
+    return read_matrix(q, state), state

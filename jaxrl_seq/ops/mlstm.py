@@ -14,7 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_seq.ops.linear_attention import check_heads, no_reset_yet, same_segment, scan_chunks, total_log_decay
+from jaxrl_seq.ops.linear_attention import (
+    check_heads,
+    no_reset_yet,
+    read_matrix,
+    same_segment,
+    scan_chunks,
+    total_log_decay,
+)
 from jaxrl_seq.ops.precision import as_float
 from jaxrl_seq.ops.segments import where_reset
 
@@ -86,7 +93,7 @@ def mlstm_step(
     scale = jnp.maximum(before, log_input)
     keep, write = (jnp.exp(x - scale)[..., None, None] for x in (before, log_input))
     memory = keep * memory + write * k[..., :, None] * v[..., None, :]
-    return _normalise((q[..., :, None] * memory).sum(-2), scale), MLSTMState(memory, scale)
+    return _normalise(read_matrix(q, memory), scale), MLSTMState(memory, scale)
 
 
 def _with_ones(v: Array) -> Array:
