@@ -24,7 +24,7 @@ from jaxrl_seq.run.stats import bootstrap_ci
 
 STREAMS = (16, 128, 1024)
 """Histories to learn from."""
-UPDATES, BATCH, JUDGED = 1500, 64, 1024
+UPDATES, BATCH, JUDGED = 500, 64, 1024
 
 
 @dataclass(frozen=True)

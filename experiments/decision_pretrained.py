@@ -24,7 +24,7 @@ from jaxrl_seq.run.histories import Source, collect
 from jaxrl_seq.run.stats import bootstrap_ci
 
 PULLS, STREAMS = 200, 2048
-BANDIT_UPDATES, ROOM_UPDATES = 5000, 4000
+BANDIT_UPDATES, ROOM_UPDATES = 3000, 2500
 SHOWN = (20, 100)
 """Pulls of a random policy after which the best arm is asked for."""
 ROOM = "darkroom-dpt"
@@ -94,7 +94,7 @@ def learn_room(seed: int, updates: int) -> dict[str, Any]:
     train, test = Tasks(env).split(GOALS, seed)
     trial = TrialEnv(env, train, episodes=ROOM_EPISODES)
     held_out = TrialEnv(env, test, episodes=ROOM_EPISODES)
-    recipe = DPT(trial, make_model("gru", width=96, layers=1), ROOM_WINDOW, queries=4, commit="episode")
+    recipe = DPT(trial, make_model("gru", width=64, layers=1), ROOM_WINDOW, queries=4, commit="episode")
     learner = Distill(recipe, held_out, 32)
     source = Source("noisy-expert,schedule=stream", source_episodes=ROOM_EPISODES, every=1, streams=64)
     history = collect(source, trial, params, label=True)
