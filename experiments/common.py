@@ -25,6 +25,8 @@ from jaxrl_seq.run.timing import race
 
 RESULTS = Path(__file__).parent / "results"
 UNFINISHED = Path(__file__).parent.parent / "runs" / "experiments"
+_recalled_s: list[float] = []
+"""Seconds of training that an earlier call spent on parts that this one remembers."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def run_experiment(
         "scale": arguments.scale,
         "seeds": findings.seeds,
         "env_steps": findings.env_steps,
-        "wall_s": round(time.monotonic() - start, 1),
+        "wall_s": round(time.monotonic() - start + sum(_recalled_s), 1),
         "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "claims": [dataclasses.asdict(claim) | {"holds": claim.holds} for claim in findings.claims],
         "curves": findings.curves,
@@ -117,6 +119,8 @@ def remembered(experiment: str, part: str, measure: Callable[[], Any]) -> Any:
     """
     path = UNFINISHED / f"{experiment}.json"
     parts = json.loads(path.read_text()) if path.is_file() else {}
+    if part in parts and isinstance(parts[part], dict):
+        _recalled_s.append(parts[part].get("wall_s", 0.0))
     if part not in parts:
         parts[part] = jsonable(measure())
         path.parent.mkdir(parents=True, exist_ok=True)
