@@ -3,8 +3,9 @@
 Sources: Laskin et al. 2022 (arXiv:2210.14215), Zisman et al. 2024 (AD^eps, arXiv:2312.12275).
 73 goals to learn from, 8 held out; 45 episodes of 20 steps in one context. Data: every tenth episode of 200 of tabular
 Q-learning; for AD^eps 20 episodes of a demonstrator whose noise fades to one half. (Of every fourth episode a window of
-ten shows less progress, and the same network ends at 8 instead of 13.) Expected: about 10 minutes a seed on one core. The source's own curve is in the result file: a part of what looks like learning is the imitation of its
-fading noise, which is why the controls matter.
+ten shows less progress, and the same network ends at 8 instead of 12.) Expected: about 10 minutes a seed on one core.
+The source's own curve is in the result file: a part of what looks like learning is the imitation of its fading noise,
+which is why the controls matter.
 """
 
 from __future__ import annotations
