@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_SHARED = {"__init__", "common", "table", "run_all"}
+_SHARED = {"__init__", "common", "offline_lab", "table", "run_all"}
 
 
 def main() -> None:
