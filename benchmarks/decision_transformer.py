@@ -60,10 +60,12 @@ def main() -> None:
         {"what": f"{who}: gradient steps/s", "value": round(STEPS / elapsed, 2), "ratio": ratio(seconds, who)}
         for who, elapsed in seconds.items()
     ]
-    calls = {"ours": evaluate} | ({"peer": lambda: peer.play(2)} if peer else {})
-    seconds = race(calls, 3)
-    episodes = {"ours": TARGETS * EPISODES, "peer": 2}
-    per_episode = {who: elapsed / episodes[who] for who, elapsed in seconds.items()}
+    whole = make_model("gpt", width=WIDTH, layers=LAYERS, heads=HEADS, context=3 * env.horizon)
+    cached = make_method("dt", env, whole, mode="cache")
+    fresh = jax.jit(cached.init)(jax.random.key(0), cached.hyper(data, env_params=params))
+    calls = {"ours": evaluate, "ours, mode cache": evaluation(cached, env, params, fresh)}
+    seconds = race(calls | ({"peer": lambda: peer.play(2)} if peer else {}), 3)
+    per_episode = {who: elapsed / (2 if who == "peer" else TARGETS * EPISODES) for who, elapsed in seconds.items()}
     rows += [
         {"what": f"{who}: evaluation episodes/s", "value": round(1 / elapsed, 2), "ratio": ratio(per_episode, who)}
         for who, elapsed in per_episode.items()
@@ -106,7 +108,7 @@ class Peer:
     """A Decision Transformer as it is usually written in PyTorch: pre-norm blocks, AdamW, clipping, host-side draws."""
 
     def __init__(self, data: Dataset, env: Env) -> None:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         self.torch, self.env, torch_nn = torch, env, torch.nn
         self.columns = {
