@@ -126,7 +126,7 @@ class Planner:
         params = {"params": self.variables["params"]}
         if self.past:  # what is older than the episode is forgotten where that begins
             opens = jnp.arange(self.past)[:, None] == self.past - known
-            carry, _, _ = self.net.apply(params, carry, memory.past, opens)
+            carry, _ = self.net.apply(params, carry, memory.past, opens)
 
         def read(carry: PyTree, now: tuple[Array, Array]) -> tuple[PyTree, Array]:
             place, classes = now

@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxrl_seq.envs import Env
 from jaxrl_seq.models import SequenceModel
@@ -38,8 +39,9 @@ WINDOW = 10
 class TrajectoryNet(nn.Module):
     """Any model over the words of trajectories.
 
-    `net(carry, classes[T, P, B], reset[T, B]) -> (carry, logits[T, P, B, K] of the word that comes next, value
-    logits[T, B, K])`; `step` reads one word, and `word` predicts the one of a place from what was read before it.
+    `net(carry, classes[T, P, B], reset[T, B]) -> (carry, logits[T, P+1, B, K])`: behind each word the one that comes
+    next, behind a reward the next step's first, and the value; in the order of `predicted`. `step` reads one word, and
+    `word` predicts the one of a place from what was read before it.
     """
 
     model: SequenceModel
@@ -54,15 +56,21 @@ class TrajectoryNet(nn.Module):
         self.heads = self.param("heads", init, (self.places + 1, *shape))
         self.biases = self.param("biases", nn.initializers.zeros, (self.places + 1, self.bins))
 
-    def __call__(self, carry: PyTree, classes: Array, reset: Array) -> tuple[PyTree, Array, Array]:
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The places of the P + 1 predictions of a step."""
+        return (*range(1, self.places), 0, self.places)
+
+    def __call__(self, carry: PyTree, classes: Array, reset: Array) -> tuple[PyTree, Array]:
         steps, places, batch = classes.shape
         x = self.embeds[jnp.arange(places)[:, None], classes].reshape(steps * places, batch, -1)
         opens = jnp.zeros((steps, places, batch), bool).at[:, 0].set(reset)
         carry, y = self.model(carry, x, opens.reshape(-1, batch))
         y = y.reshape(steps, places, batch, -1)
-        follows = (jnp.arange(places) + 1) % places
-        logits = jnp.einsum("tpbd,pkd->tpbk", y, self.heads[follows]) + self.biases[follows][:, None]
-        return carry, logits.astype(jnp.float32), self.word(places, y[:, -1])
+        y = jnp.concatenate([y, y[:, -1:]], axis=1)
+        of = jnp.array(self.predicted)
+        logits = jnp.einsum("tpbd,pkd->tpbk", y, self.heads[of]) + self.biases[of][:, None]
+        return carry, logits.astype(jnp.float32)
 
     def step(self, carry: PyTree, place: Array, classes: Array, reset: Array) -> tuple[PyTree, Array]:
         """Reads words [B] of a place (int32 []): (carry, hidden [B, D])."""
@@ -130,17 +138,14 @@ class TrajectoryLearner(OfflineLearner):
         steps, _, batch = classes.shape
         carry = self.net.model.initialize_carry((batch,))
         outs: Any = self.net.apply({"params": variables["params"]}, carry, classes, window.reset)
-        logits, values = outs[1:]
 
-        # Behind each word the next one, behind a reward the next step's first and the value: P + 1 predictions a step.
-        predicted = (*range(1, places), 0, places)
+        predicted = self.net.predicted
         following = jnp.roll(classes.reshape(-1, batch), -1, axis=0).reshape(classes.shape)
         target = jnp.concatenate([following, book.value_class(window.extra["value"])[:, None]], axis=1)
         later = jnp.concatenate([window.mask[1:], jnp.zeros((1, batch), bool)])
         valid = jnp.stack([later if place == 0 else window.mask for place in predicted], axis=1)
-        logits = book.possible(jnp.concatenate([logits, values[:, None]], axis=1).swapaxes(1, 2), predicted)
-        chance = jnp.take_along_axis(jax.nn.log_softmax(logits), target.swapaxes(1, 2)[..., None], axis=-1)
-        error = jnp.where(valid, -chance[..., 0].swapaxes(1, 2), 0.0)
+        logits = book.possible(outs[1], jnp.array(predicted)[:, None])
+        error = jnp.where(valid, optax.softmax_cross_entropy_with_integer_labels(logits, target), 0.0)
 
         kinds = {"obs": range(words.observed), "action": range(acted.start, acted.stop), "reward": (places - 1,)}
         metrics, weights = {}, jnp.array([ACTION_WEIGHT if place in kinds["action"] else 1.0 for place in predicted])

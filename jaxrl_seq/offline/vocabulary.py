@@ -41,7 +41,7 @@ class Codebook:
         return _classes(self.edges[-1:], value[..., None])[..., 0]
 
     def possible(self, logits: Array, places: Any) -> Array:
-        """Logits [..., p, K] of these places, without the classes that never occur."""
+        """Logits [..., K] of these places (int, or int32 [...]), without the classes that never occur."""
         return jnp.where(self.used[jnp.asarray(places)], logits, MASKED_LOGIT)
 
     def numbers(self, classes: Array, start: int = 0) -> Array:

@@ -109,7 +109,7 @@ def test_the_loss_is_the_mean_over_words_one_by_one():
     classes = np.asarray(book.classes(words.write(window.obs, window.action, window.reward)).swapaxes(1, 2))
     values = np.asarray(book.value_class(window.extra["value"]))
     carry = learner.net.model.initialize_carry((2,))
-    _, logits, worth = learner.net.apply({"params": state.params}, carry, jnp.asarray(classes), window.reset)
+    _, logits = learner.net.apply({"params": state.params}, carry, jnp.asarray(classes), window.reset)
 
     def nats(logits: Any, place: int, word: int) -> float:
         return -float(jax.nn.log_softmax(book.possible(logits, place))[word])
@@ -121,12 +121,12 @@ def test_the_loss_is_the_mean_over_words_one_by_one():
         for place in range(words.places):  # what is said at a place was predicted one word before
             if t == place == 0:
                 continue
-            before = logits[t, place - 1, b] if place else logits[t - 1, -1, b]
+            before = logits[t, place - 1, b] if place else logits[t - 1, -2, b]
             error = nats(before, place, classes[t, place, b])
             acts = words.acted.start <= place < words.acted.stop
             of_actions += [error] if acts else []
             total, count = total + (5 * error if acts else error), count + 1
-        total, count = total + nats(worth[t, b], words.places, values[t, b]), count + 1
+        total, count = total + nats(logits[t, -1, b], words.places, values[t, b]), count + 1
     np.testing.assert_allclose(value, total / count, rtol=1e-5)
     np.testing.assert_allclose(found["action_loss"], np.mean(of_actions), rtol=1e-5)
 
@@ -142,13 +142,13 @@ def brute_force(learner: Any, state: Any, past: np.ndarray, obs: np.ndarray) -> 
     line[steps, :seen] = obs[:, None]
     reset = jnp.zeros((learner.window, len(plans)), bool).at[0].set(True)
     carry = learner.net.model.initialize_carry((len(plans),))
-    run = jax.jit(lambda line: learner.net.apply({"params": state.params}, carry, line, reset)[1:])
+    run = jax.jit(lambda line: learner.net.apply({"params": state.params}, carry, line, reset)[1])
 
     def before(step: int, place: int) -> Any:
-        logits, worth = run(jnp.asarray(line))
+        logits = run(jnp.asarray(line))
         if place == places:
-            return book.possible(worth[step], place)
-        return book.possible(logits[step, place - 1] if place else logits[step - 1, -1], place)
+            return book.possible(logits[step, -1], place)
+        return book.possible(logits[step, place - 1] if place else logits[step - 1, -2], place)
 
     def mean(logits: Any, place: int) -> np.ndarray:
         return np.asarray(jax.nn.softmax(logits) @ book.centres[place])
@@ -207,7 +207,7 @@ def test_one_plan_of_the_likeliest_words_is_imitation():
     line = jnp.zeros((1, words.places, 6), jnp.int32).at[0, :2].set(book.classes(obs).T)
     for place in range(2, 4):
         carry = learner.net.model.initialize_carry((6,))
-        _, logits, _ = learner.net.apply({"params": state.params}, carry, line, jnp.ones((1, 6), bool))
+        _, logits = learner.net.apply({"params": state.params}, carry, line, jnp.ones((1, 6), bool))
         said = jnp.argmax(book.possible(logits[0, place - 1], place), axis=-1)
         line = line.at[0, place].set(said)
     np.testing.assert_allclose(chosen, words.action(book.numbers(line[0, 2:4].T, 2)))
