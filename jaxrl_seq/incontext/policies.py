@@ -19,6 +19,7 @@ from flax import struct
 
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.distributions import to_env
+from jaxrl_seq.envs import Box
 from jaxrl_seq.envs.core.trials import TrialState
 from jaxrl_seq.envs.core.vector import Inputs
 from jaxrl_seq.types import Array, PyTree
@@ -99,6 +100,8 @@ class AgentPolicy:
     params: PyTree
     greedy: bool = struct.field(pytree_node=False, default=False)
     """The most likely action instead of a sampled one."""
+    temperature: float = struct.field(pytree_node=False, default=1.0)
+    """Logits are divided by it: below 1 samples keep less of the noise of what was imitated. For discrete actions."""
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.agent.initialize_carry((num,))
@@ -106,6 +109,10 @@ class AgentPolicy:
     def act(self, key: Array, memory: PyTree, view: View) -> tuple[PyTree, Array, Array]:
         inputs = view.inputs
         memory, decision = self.agent.recurrent(self.params, memory, inputs, inputs.first)
+        if self.temperature != 1.0:
+            if isinstance(self.agent.action_space, Box):
+                raise ValueError(f"temperature is for discrete actions, and these are {self.agent.action_space}.")
+            decision = replace(decision, policy_params=decision.policy_params / self.temperature)
         policy = self.agent.policy(decision, inputs)
         action = policy.mode() if self.greedy else policy.sample(key)
         return memory, to_env(self.agent.action_space, action), policy.log_prob(action)

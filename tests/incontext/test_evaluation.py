@@ -243,6 +243,25 @@ def test_a_network_is_a_policy_like_others():
     assert scores.returns.shape == (3, 6) and scores.finished.all()
 
 
+def test_a_lower_temperature_sharpens_what_is_sampled():
+    policy = network()
+    _, timestep = jax.vmap(TRIAL.reset_to, in_axes=(0, 0, None))(jax.random.split(jax.random.key(0), 3), TASKS, ())
+    opens = jnp.ones((3, 1))
+    inputs = Inputs(timestep.obs | {"first_inner": opens}, jnp.zeros(3, jnp.int32), jnp.ones(3), jnp.ones(3, bool))
+    carry, view, key = policy.init(jax.random.key(0), 3), View(inputs, ()), jax.random.key(2)  # pyright: ignore
+    grown = jax.tree.map(lambda x: 3 * jax.random.normal(jax.random.key(x.size), x.shape), policy.params)
+    policy = policy.replace(params=grown)
+    logits = policy.agent.recurrent(grown, carry, inputs, inputs.first)[1].policy_params
+    for temperature in (1.0, 0.5):
+        _, action, log_prob = policy.replace(temperature=temperature).act(key, carry, view)
+        chance = jax.nn.log_softmax(logits / temperature)[jnp.arange(3), action]
+        np.testing.assert_allclose(log_prob, chance, atol=1e-5)
+    cold, likeliest = (policy.replace(**options).act(key, carry, view)[1] for options in (
+        {"temperature": 1e-4}, {"greedy": True}
+    ))  # fmt: skip
+    np.testing.assert_array_equal(cold, likeliest)
+
+
 def test_an_emptied_memory_is_a_fresh_one():
     """Where an episode opens inside a trial; elsewhere, and without the control, the carry is kept."""
     policy = network()
