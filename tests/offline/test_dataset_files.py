@@ -150,7 +150,7 @@ def test_the_command_line_collects_and_checks(tmp_path, capsys, monkeypatch):
         ("check dataset none.npz", "no such file"),
         ("collect dataset --recipe best", "Unknown recipe 'best'"),
         ("collect dataset --recipe random --out d.pkl", "give a file NAME.npz, or a folder"),
-        ("collect dataset --env cart_pole --recipe random", "Did you mean 'cartpole'"),
+        ("collect dataset --env kartpole --recipe random", "Did you mean 'cartpole'"),
     ):
         assert main(words.split()) == 2
         assert message in capsys.readouterr().err

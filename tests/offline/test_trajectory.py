@@ -166,7 +166,7 @@ def brute_force(learner: Any, state: Any, past: np.ndarray, obs: np.ndarray) -> 
     return dict(zip(plans, worth.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("model", ["gpt", "gru"])
+@pytest.mark.parametrize("model", [pytest.param("gpt", marks=pytest.mark.slow), "gru"])
 def test_a_wide_search_finds_what_trying_everything_finds(model: str):
     world, steps = World(), 4
     learner = small(world, Search(beam=27, expand=3, horizon=3, nucleus=1.0), model, gamma=0.9)
