@@ -165,8 +165,8 @@ def cached_attention(
     keys = jnp.where(visible[:, None, None], cache.keys, jnp.zeros_like(cache.keys))
     kv_heads, wide = keys.shape[1], float_type(keys)
     grouped = _group(_scale(q).astype(keys.dtype), kv_heads)
-    # multiply and add rather than a batched product: for so few rows it is 3 times faster on CPU
-    scores = (grouped[..., None].astype(wide) * keys[:, :, None].astype(wide)).sum(-2)
+    exact = jax.lax.Precision.HIGHEST
+    scores = jnp.einsum("bkgh,bkhw->bkgw", grouped.astype(wide), keys.astype(wide), precision=exact)
     if relative is not None:
         # slot s was written (clock - 1 - s) mod W steps ago
         table = jnp.roll(relative.keys[:, ::-1], cache.clock, axis=1)
