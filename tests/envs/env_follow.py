@@ -26,9 +26,12 @@ def _follow(env: Env, params: Any, key: Any, actions: Any) -> Any:
     return opened, later
 
 
-def follow(env: Env, seed: int, actions: np.ndarray) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """((state, timestep) of the reset, (states, timesteps) after each action) as NumPy arrays, default params."""
-    return jax.device_get(_follow(env, env.default_params(), jax.random.key(seed), jnp.asarray(actions)))
+def follow(env: Env, seed: int, actions: Any, params: Any = None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """((state, timestep) of the reset, (states, timesteps) after each action) as NumPy arrays."""
+    params = env.default_params() if params is None else params
+    if isinstance(actions, list):
+        actions = np.array(actions, np.int32)
+    return jax.device_get(_follow(env, params, jax.random.key(seed), jnp.asarray(actions)))
 
 
 def opened(env: Env, seed: int) -> Any:
