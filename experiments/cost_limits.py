@@ -12,24 +12,26 @@ import numpy as np
 
 from experiments.common import Arguments, Findings, run_experiment
 from experiments.offline_lab import SIZES, Setting, claim, data_of, measure_all
-from jaxrl_seq.offline.constrained import LIMITS
 
-GRID: dict[str, Any] = {"env": "safe_grid", "recipe": "random", "steps": 50_000, "batch": 64, "method": "cdt"}
-GPT = SIZES["gpt"] | {"context": 40}
+GRID: dict[str, Any] = {"env": "safe_grid", "recipe": "budgets", "steps": 50_000, "updates": 2000, "batch": 64}
+LIMITS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+"""All that the map has: five hazards lie on the straight way."""
+OPTIONS: dict[str, Any] = {"window": 5, "limits": LIMITS}
+GPT = SIZES["gpt"] | {"context": 20}
 SETTINGS = (
-    Setting("cdt", sizes=GPT, **GRID),
-    Setting("cdt, nothing relabelled", sizes=GPT, options={"augment": 0.0}, **GRID),
+    Setting("cdt", method="cdt", sizes=GPT, options=OPTIONS, **GRID),
+    Setting("cdt, nothing relabelled", method="cdt", sizes=GPT, options=OPTIONS | {"augment": 0.0}, **GRID),
 )
 
 
 def measure(arguments: Arguments) -> Findings:
     seeds, found, rows = measure_all("cost_limits", SETTINGS, arguments)
-    front = data_of("safe_grid", "random", GRID["steps"])[0].front()
+    front = data_of(GRID["env"], GRID["recipe"], GRID["steps"])[0].front()
     claims, points = [], []
     for name, part in found.items():
         kept, short = [], []
-        for share in LIMITS:
-            at = f"at_{round(100 * share)}"
+        for number in LIMITS:
+            at = f"at_{number:g}"
             limit, cost, came = (np.array(part[f"{what}_{at}"]) for what in ("limit", "cost", "return"))
             best = max(value for budget, value in front if budget <= limit[0] + 1e-4)
             kept.append(cost <= limit + 0.1)

@@ -28,7 +28,7 @@ from jaxrl_seq.offline.signals import ReturnToGo
 from jaxrl_seq.run.stats import bootstrap_ci
 
 SIZES: dict[str, dict[str, Any]] = {
-    "gpt": {"width": 64, "layers": 2, "heads": 4},
+    "gpt": {"width": 32, "layers": 2, "heads": 2},
     "mlp": {"width": 64, "layers": 2},
 }
 
@@ -71,7 +71,7 @@ def data_of(env: str, recipe: str, steps: int) -> tuple[Any, Any, Dataset]:
 def learner_of(setting: Setting, env: Any) -> Any:
     name = setting.model or (METHODS[setting.method].model if setting.method in METHODS else "mlp")
     model = make_model(name, **(setting.sizes or SIZES.get(name, {})))
-    options: dict[str, Any] = {"batch": setting.batch, "num_envs": 128} | setting.options
+    options: dict[str, Any] = {"batch": setting.batch, "num_envs": 16} | setting.options
     if setting.method == "tt":
         return make_trajectory(env, model, **options)
     if setting.method not in METHODS:
@@ -129,7 +129,7 @@ def measure_all(
         found[setting.name] = part
         interval = bootstrap_ci(part[setting.metric])
         row = {"setting": setting.name, "world": setting.env, "data": f"{setting.recipe}, {setting.steps:,} steps"}
-        row |= {setting.metric: f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"}
+        row |= {"judged by": setting.metric, "mean": f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"}
         row |= {"parameters": part["parameters"], "seconds": round(part["wall_s"])}
         rows.append(row)
         print(row, {name: np.mean(x).round(2).item() for name, x in part.items() if "_at_" in name}, flush=True)

@@ -42,7 +42,7 @@ def _same(method: str, sizes: dict[str, Any], **both: Any) -> tuple[Setting, Set
 
 SETTINGS = (
     *_same("dt", GPT, options={"window": 10}),
-    *_same("dc", {"width": 48, "layers": 2}, options={"window": 10}),
+    *_same("dc", {"width": 48, "layers": 4}, options={"window": 10}),
     *_same("rate", {"width": 48, "layers": 1}),
     *_same("ds4", {"width": 32, "layers": 1}),
     *_same("lram", {"width": 48, "layers": 1}),

@@ -15,17 +15,18 @@ from experiments.common import Arguments, Findings, run_experiment
 from experiments.offline_lab import SIZES, Setting, claim, measure_all
 
 HEADS, NOISE = ("mse", "two-hot", "hl-gauss"), (0.0, 1.0, 3.0)
-CLIFF: dict[str, Any] = {"env": "cliff_walk", "recipe": "random", "steps": 50_000, "method": "cql"}
-Q_LEARNING = {"lr": 1e-3, "polyak": 0.01}
 WALK: dict[str, Any] = {"env": "graph_walk", "steps": 20_000, "updates": 1500}
+Q_LEARNING = {"lr": 1e-3, "polyak": 0.01}
 QUALITY, DELAY = {"clean": "eps-mix", "noisy": "random"}, {"dense": False, "sparse": True}
 METHODS: dict[str, dict[str, Any]] = {
-    "dt": {"sizes": SIZES["gpt"] | {"context": 30}, "options": {"window": 10}},
+    "dt": {"sizes": SIZES["gpt"] | {"context": 15}, "options": {"window": 5}},
     "bc": {},
     "cql": {"hyper": Q_LEARNING},
 }
 NOISY = tuple(
-    Setting(f"{head}, noise {noise:g}", noise=noise, options={"value_head": head}, hyper=Q_LEARNING, **CLIFF)
+    Setting(
+        f"{head}, noise {noise:g}", method="cql", noise=noise, options={"value_head": head}, hyper=Q_LEARNING, **WALK
+    )
     for noise in NOISE
     for head in HEADS
 )

@@ -105,6 +105,31 @@ class Walk:
         return memory, jax.vmap(self.env.guide)(now.env, self.target), self.leg
 
 
+@struct.dataclass
+class Careful:
+    """The `guide` of a `SafeGrid`, with a budget of costly steps that every episode draws from 0 to all that the
+    straight way has, but any action with chance `eps`. `source` is the budget."""
+
+    env: Any = struct.field(pytree_node=False)
+    eps: float = 0.2
+
+    def init(self, key: Array, num: int) -> tuple[Array, Array]:
+        """int32 [B] each: the budget of the episode, and what is left of it."""
+        return jnp.zeros(num, jnp.int32), jnp.zeros(num, jnp.int32)
+
+    def act(self, key: Array, memory: tuple[Array, Array], now: VecState) -> tuple[PyTree, Any, Array]:
+        draw_key, coin_key, random_key = jax.random.split(key, 3)
+        drawn, left = memory
+        opens, num = now.inputs.first, drawn.shape[0]
+        fresh = jax.random.randint(draw_key, (num,), 0, self.env.hazards + 1)
+        paid = jnp.asarray(self.env.map.mask("x"))[now.env.cell]
+        drawn, left = jnp.where(opens, fresh, drawn), jnp.where(opens, fresh, left - paid)
+        action = jax.vmap(self.env.guide)(now.env, left)
+        strays = jax.random.uniform(coin_key, (num,)) < self.eps
+        anything = jax.random.randint(random_key, (num,), 0, self.env.action_space().n)
+        return (drawn, left), jnp.where(strays, anything, action), drawn
+
+
 # --- recording --------------------------------------------------------------------------------------------------------
 @struct.dataclass
 class Recording:

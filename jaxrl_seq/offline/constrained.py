@@ -58,11 +58,15 @@ class ConstrainedLearner(SequenceLearner):
     """Episodes that are added, as a share of the data's: they are asked for a return that no episode of so little cost
     had, so that the policy learns to keep the cost where it cannot have both. 0 for none."""
     augment_seed: int = 0
+    limits: tuple[float, ...] = ()
+    """Cost limits of every evaluation; by default `LIMITS` of the data's costliest episode."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.augment < 0:
             raise ValueError(f"{self.name}: augment must not be negative, got {self.augment}.")
+        if any(limit < 0 for limit in self.limits):
+            raise ValueError(f"{self.name}: limits must not be negative, got {self.limits}.")
 
     def default_hyper(self) -> ConstrainedHyper:
         return ConstrainedHyper()
@@ -84,14 +88,15 @@ class ConstrainedLearner(SequenceLearner):
         data = self._data(hyper)
         costs = data.extra["ctg"][data.start, 0]
         headline = jnp.asarray(jnp.mean(costs) if hyper.cost_limit is None else hyper.cost_limit, jnp.float32)
-        limits = jnp.concatenate([headline[None], jnp.max(costs) * jnp.asarray(LIMITS, jnp.float32)])
+        curve = jnp.asarray(self.limits) if self.limits else jnp.max(costs) * jnp.asarray(LIMITS)
+        limits = jnp.concatenate([headline[None], curve.astype(jnp.float32)])
         return {"rtg": jnp.full(limits.shape, self.targets(hyper)[0]), "ctg": limits}
 
     def curve(self, played: Episodes, asked: dict[str, Array]) -> dict[str, Array]:
-        """`limit_at_40`, `cost_at_40` and `return_at_40` for the limit 0.4, and so on; `violations`: the share of the
-        limits whose mean cost is above them."""
+        """`limit_at_40`, `cost_at_40` and `return_at_40` for four tenths of the costliest episode or, where `limits`
+        are given, for the limit 40, and so on; `violations`: the share of the limits whose mean cost is above them."""
         means = jax.vmap(lambda group: group.means())(played)
-        names = [f"at_{round(100 * share)}" for share in LIMITS]
+        names = [f"at_{x:g}" for x in self.limits or (100 * share for share in LIMITS)]
         columns = {"limit": asked["ctg"], "cost": means["cost_mean"], "return": means["return_mean"]}
         numbers = {f"{what}_{name}": x[i] for what, x in columns.items() for i, name in enumerate(names)}
         return numbers | {"violations": jnp.mean(means["cost_mean"] > asked["ctg"] + 1e-4)}

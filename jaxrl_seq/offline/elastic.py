@@ -69,7 +69,7 @@ class Elastic(Rereading):
         index = jnp.minimum(drop + jnp.arange(self.window)[:, None], self.window - 1)
         rows = jnp.arange(t.shape[0])
         cut = jax.tree.map(lambda x: x[index, rows], context)
-        reset = jnp.zeros((self.window, t.shape[0]), bool).at[0].set(True)
+        reset = self._opens(t)
         blank = jnp.zeros((*reset.shape, 1), jnp.float32)
         promised = self.net.parallel(self.variables, cut | {"rtg": blank}, reset)["promise"]
         outs = self.net.parallel(self.variables, cut | {"rtg": promised}, reset)  # XLA reads the past once
@@ -81,7 +81,7 @@ class ElasticLearner(SequenceLearner):
     """A `SequenceLearner` with a `PromiseTerm`. Nothing is asked for: the policy asks itself."""
 
     stride: int = 2
-    """Pasts that are tried differ by so many steps."""
+    """Pasts that are tried, from the whole window downwards, differ by so many steps; `window` keeps it whole."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,5 +97,5 @@ class ElasticLearner(SequenceLearner):
         return False
 
     def policy(self, state: Any, asked: dict[str, Array], greedy: bool) -> Elastic:
-        lengths = tuple(sorted({*range(1, self.window + 1, self.stride), self.window}))
+        lengths = tuple(range(self.window, 0, -self.stride))[::-1]
         return Elastic(self.net, (), self.acting(state), {}, greedy, self.window, lengths)

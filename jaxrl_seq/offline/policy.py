@@ -151,12 +151,15 @@ class Rereading(Sequencer):
 
     def read(self, context: Columns, t: Array) -> Outs:
         """Predictions at the present step."""
-        reset = jnp.zeros((self.window, t.shape[0]), bool).at[0].set(True)
-        outs = self.net.parallel(self.variables, context, reset)
+        outs = self.net.parallel(self.variables, context, self._opens(t))
         return {name: x[self._place(t), jnp.arange(t.shape[0])] for name, x in outs.items()}
 
     def follow(self, context: Columns, columns: Columns, t: Array) -> Columns:
         return self._put(context, columns, t)
+
+    def _opens(self, t: Array) -> Array:
+        """Resets of the window, [W, B]: its first step. Not a constant, whose masks the compiler would work out."""
+        return (jnp.arange(self.window)[:, None] == 0) & (t >= 0)
 
     def _place(self, t: Array) -> Array:
         return jnp.minimum(t, self.window - 1)

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from jaxrl_seq.envs import Box, Env, VecEnv
 from jaxrl_seq.envs.core.naming import known
+from jaxrl_seq.envs.gridworlds.safe_grid import SafeGrid
 from jaxrl_seq.models import make_model
-from jaxrl_seq.offline.behaviours import NoisyExpert, Trained, default_envs, legs_of, record_episodes
+from jaxrl_seq.offline.behaviours import Careful, NoisyExpert, Trained, default_envs, legs_of, record_episodes
 from jaxrl_seq.offline.dataset import Dataset, Meta
 from jaxrl_seq.offline.parts import concatenate
 from jaxrl_seq.online import PPO, PPOHyper, make_ppo
@@ -136,6 +137,12 @@ def _walks(*names: str) -> Callable[[_Order], Dataset]:
         return record_episodes(env, params, walk, order.key, order.steps, order.meta, num_envs=num)
 
     return make
+
+
+def _budgets(order: _Order) -> Dataset:
+    if not isinstance(order.env, SafeGrid):
+        raise ValueError(f"{order.meta.recipe}: {order.env.name} has no guide that keeps to a budget; safe_grid has.")
+    return record_episodes(order.env, order.params, Careful(order.env), order.key, order.steps, order.meta)
 
 
 # --- with a teacher ---------------------------------------------------------------------------------------------------
@@ -267,6 +274,7 @@ RECIPES: dict[str, Callable[[_Order], Dataset]] = {
     "histories": _histories,
     "stitch": _walks("stitch", "stitching"),
     "crossing": _walks("crossing"),
+    "budgets": _budgets,
 }
 """name -> recipe.
 
@@ -279,4 +287,5 @@ medium-expert   half of either; `source`: 0 or 1
 histories       PPO along a whole training; `source`: its updates
 stitch          walks of which no single one leads from the start to the goal; `source`: which walk
 crossing        walks that meet halfway, of which one leads to the goal, from another start; `source`: which walk
+budgets         shortest ways with so many costly steps at most, and one random action in five; `source`: how many
 """

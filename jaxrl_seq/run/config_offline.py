@@ -200,13 +200,15 @@ class TrainCDT(TrainSequence[Model]):
     PARTS: ClassVar[dict[str, type]] = TrainSequence.PARTS | {"hyper": ConstrainedHyper}
 
     model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["cdt"].model
-    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=lambda: Data("safe_grid-eps-mix"))
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=lambda: Data("safe_grid-budgets"))
     augment: float = 0.3
     """Relabelled episodes, as a share of the data's; 0 for none."""
+    limits: tuple[float, ...] = ()
+    """Cost limits of every evaluation; by default shares of the data's costliest episode."""
     hyper: tyro.conf.OmitArgPrefixes[ConstrainedHyper] = field(default_factory=ConstrainedHyper)
 
     def shared(self) -> dict[str, Any]:
-        return super().shared() | {"augment": self.augment}
+        return super().shared() | {"augment": self.augment, "limits": self.limits}
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class TrainEDT(TrainSequence[Model]):
 
     model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["edt"].model
     stride: int = 2
-    """Pasts that are tried differ by so many steps."""
+    """Pasts that are tried, from the whole window downwards, differ by so many steps; `window` keeps it whole."""
 
     def shared(self) -> dict[str, Any]:
         return super().shared() | {"stride": self.stride}

@@ -205,7 +205,7 @@ class CollectDataset:
     env: str = "point_mass"
     """Environment id, as for train."""
     recipe: str = "medium-replay"
-    """random, expert, eps-mix, medium, medium-replay, medium-expert, histories, stitch or crossing."""
+    """random, expert, eps-mix, medium, medium-replay, medium-expert, histories, stitch, crossing or budgets."""
     steps: int = 100_000
     """At least so many, in whole episodes."""
     seed: int = 0

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from jaxrl_seq.envs import Discrete, make
 from jaxrl_seq.offline import Meta, Teacher, check_dataset, make_dataset
-from jaxrl_seq.offline.behaviours import Recording, from_recording
+from jaxrl_seq.offline.behaviours import Careful, Recording, from_recording, record_episodes
 from jaxrl_seq.offline.dataset import next_obs
 from jaxrl_seq.offline.recipes import _goal, _Order
 
@@ -67,6 +67,15 @@ def test_stitching_data_holds_no_way_from_start_to_goal(recipe, spec, way):
 
 
 @pytest.mark.slow
+def test_careful_walks_earn_the_most_that_their_budget_allows():
+    data, env = made("budgets", "safe_grid,hazards=3,limit=20", 4000)
+    assert set(np.asarray(data.source)) == {0, 1, 2, 3}
+    data = record_episodes(env, env.default_params(), Careful(env, eps=0.0), jax.random.key(1), 1000, META)
+    cost = np.add.reduceat(np.asarray(data.extra["cost"])[:, 0], np.asarray(data.start))
+    assert (cost == np.asarray(data.source)).all()
+    assert (np.asarray(data.returns) == [dict(env.front())[int(budget)] for budget in cost]).all()
+
+
 def test_a_teacher_that_is_good_enough_at_once_is_recorded_as_it_is():
     teacher = Teacher(goal=-1e9, model="mlp", width=8, num_envs=4)
     data, _ = made("medium-replay", "point_mass,limit=5", 100, teacher=teacher)
@@ -107,6 +116,7 @@ def test_a_recording_keeps_whole_episodes_in_the_order_of_their_number():
     ("recipe", "spec", "message"),
     [
         ("expret", "cartpole", "Unknown recipe 'expret'. Did you mean 'expert'"),
+        ("budgets", "cartpole", "cartpole has no guide that keeps to a budget; safe_grid has"),
         ("stitch", "cartpole", "cartpole names no such walks; grid_stitch and cross_roads"),
         ("expert", "gymnax:CartPole-v1", "has no expert; recipes without one"),
         ("medium", "gymnax:CartPole-v1", "no reference returns .* Give the teacher a goal"),
