@@ -2,8 +2,9 @@
 
 `lanes`: small PPO runs side by side, 1 to 256 of them; the knee is the number from which on a lane costs about as
 little as it ever does (see `knee`). `vmap`: 32 seeds of PPO on CartPole by `train`, and by one jitted, vmapped function
-that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own, whose peak
-memory is the operating system's (a GPU's is read from the device). On an H200:
+that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own. `device_mb` is
+what the training program needs of a device by XLA's account: arguments, results and temporaries. `peak_mb` is the
+process', on CPU with what the compiler needed, which is the most of it (a GPU's is read from the device). On an H200:
 `python -m benchmarks.sweep --numbers 1 16 64 256 1024 4096 --seeds 1024 --total-steps 2000000`.
 """
 
@@ -114,7 +115,17 @@ def ours(options: Options) -> dict[str, Any]:
     run, wall = timed_train(learner, hyper, options)
     return_mean = [row["return_mean"] for row in run.rows if row["kind"] == "train"][-1]
     clock = run.summary["time_split"]
-    return {"wall_s": wall, "compile_s": clock["compile_s"], "train_s": clock["update_s"], "return": return_mean}
+    times = {"wall_s": wall, "compile_s": clock["compile_s"], "train_s": clock["update_s"]}
+    peak_mb = peak() / 1e6
+    programs = compile_programs(learner, hyper, Settings.grid(range(options.seeds)), 1, 0)
+    return times | {"device_mb": needs(programs.compiled["chunk"]) / 1e6, "peak_mb": peak_mb, "return": return_mean}
+
+
+def needs(program: Any) -> int:
+    """Bytes of a device."""
+    stats = program.memory_analysis()
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return stats.argument_size_in_bytes + stats.temp_size_in_bytes + results
 
 
 def timed_train(learner: PPO, hyper: PPOHyper, options: Options) -> tuple[Any, float]:
@@ -163,17 +174,19 @@ def plain(options: Options) -> dict[str, Any]:
         "wall_s": time.perf_counter() - start,
         "compile_s": compile_s,
         "train_s": train_s,
+        "device_mb": needs(program) / 1e6,
+        "peak_mb": peak() / 1e6,
         "return": with_returns.tolist(),
     }
 
 
 def alone(options: Options) -> dict[str, Any]:
-    """One side, and the peak memory of this process over what it had when jax was up."""
+    """One side; its peak memory is that of this process over what it had when jax was up."""
     jnp.zeros(1).block_until_ready()
-    before = peak()
+    before = peak() / 1e6
     result = ours(options) if options.only == "ours" else plain(options)
     returns = [value for value in result.pop("return") if value is not None]
-    return result | {"return": statistics.mean(returns), "peak_mb": (peak() - before) / 1e6}
+    return result | {"return": statistics.mean(returns), "peak_mb": result["peak_mb"] - before}
 
 
 def peak() -> int:

@@ -21,7 +21,7 @@ from jaxrl_seq.envs.core.vector import Inputs, Outcome
 
 SHORT, LONG, MARKOV = "tmaze,length=5", "tmaze,length=30", "point_mass"
 MAZE: dict[str, Any] = {"recipe": "expert", "steps": 20_000, "updates": 600, "batch": 64, "metric": "success"}
-MASS: dict[str, Any] = {"recipe": "medium-replay", "steps": 50_000, "updates": 3000, "batch": 64}
+MASS: dict[str, Any] = {"recipe": "eps-mix", "steps": 50_000, "updates": 2000, "batch": 64}
 GPT = {"width": 48, "layers": 2, "heads": 4, "context": 30}
 SMALL_GPT = GPT | {"width": 64}
 

@@ -22,6 +22,7 @@ SETTING = Setting(
     "point_mass",
     "tt",
     recipe="medium",
+    model="gpt",
     steps=20_000,
     sizes=SIZES["gpt"] | {"context": 70},
     updates=2000,
