@@ -2,9 +2,9 @@
 
 `lanes`: small PPO runs side by side, 1 to 256 of them; the knee is the number from which on a lane costs about as
 little as it ever does (see `knee`). `vmap`: 32 seeds of PPO on CartPole by `train`, and by one jitted, vmapped function
-that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own. `device_mb` is
-what the training program needs of a device by XLA's account: arguments, results and temporaries. `peak_mb` is the
-process', on CPU with what the compiler needed, which is the most of it (a GPU's is read from the device). On an H200:
+that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own, whose peak
+memory is the operating system's (a GPU's is read from the device); on CPU the compiler has the most of it. `memory`:
+what the two programs need of a device by XLA's account, for longer and longer runs. On an H200:
 `python -m benchmarks.sweep --numbers 1 16 64 256 1024 4096 --seeds 1024 --total-steps 2000000`.
 """
 
@@ -38,8 +38,8 @@ from jaxrl_seq.run.programs import compile_programs
 class Options:
     """Measure sweeps."""
 
-    what: tuple[Literal["lanes", "vmap"], ...] = ("lanes", "vmap")
-    """Which table."""
+    what: tuple[Literal["lanes", "vmap", "memory"], ...] = ("lanes", "vmap", "memory")
+    """Which tables."""
     numbers: tuple[int, ...] = (1, 4, 16, 64, 256)
     """Of lanes."""
     seconds: float = 2.0
@@ -50,6 +50,8 @@ class Options:
     """Of the sweep beside a plain vmap."""
     total_steps: int = 200_000
     """Of one of them."""
+    lengths: tuple[int, ...] = (100_000, 500_000, 2_000_000)
+    """Steps of a seed, for the memory."""
     only: Literal["ours", "vmap"] | None = None
     """Run one side in this process and print its numbers (what the benchmark starts)."""
 
@@ -116,16 +118,7 @@ def ours(options: Options) -> dict[str, Any]:
     return_mean = [row["return_mean"] for row in run.rows if row["kind"] == "train"][-1]
     clock = run.summary["time_split"]
     times = {"wall_s": wall, "compile_s": clock["compile_s"], "train_s": clock["update_s"]}
-    peak_mb = peak() / 1e6
-    programs = compile_programs(learner, hyper, Settings.grid(range(options.seeds)), 1, 0)
-    return times | {"device_mb": needs(programs.compiled["chunk"]) / 1e6, "peak_mb": peak_mb, "return": return_mean}
-
-
-def needs(program: Any) -> int:
-    """Bytes of a device."""
-    stats = program.memory_analysis()
-    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
-    return stats.argument_size_in_bytes + stats.temp_size_in_bytes + results
+    return times | {"return": return_mean}
 
 
 def timed_train(learner: PPO, hyper: PPOHyper, options: Options) -> tuple[Any, float]:
@@ -161,12 +154,17 @@ def whole_training(learner: PPO, hyper: PPOHyper, updates: int) -> Any:
     return run
 
 
-def plain(options: Options) -> dict[str, Any]:
+def plain_program(seeds: int, total_steps: int) -> tuple[Any, Any]:
+    """(compiled, the keys that it takes)"""
     learner, hyper = cartpole()
-    updates = -(-options.total_steps // learner.steps_per_update)
-    keys = jax.vmap(jax.random.key)(jnp.arange(options.seeds))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    run = whole_training(learner, hyper, -(-total_steps // learner.steps_per_update))
+    return jax.jit(jax.vmap(run)).lower(keys).compile(), keys
+
+
+def plain(options: Options) -> dict[str, Any]:
     start = time.perf_counter()
-    program = jax.jit(jax.vmap(whole_training(learner, hyper, updates))).lower(keys).compile()
+    program, keys = plain_program(options.seeds, options.total_steps)
     compile_s = time.perf_counter() - start
     (_, (_, metrics)), train_s = timed(lambda: program(keys))
     with_returns = metrics["return_sum"][:, -1] / jnp.maximum(metrics["episodes"][:, -1], 1)
@@ -174,19 +172,35 @@ def plain(options: Options) -> dict[str, Any]:
         "wall_s": time.perf_counter() - start,
         "compile_s": compile_s,
         "train_s": train_s,
-        "device_mb": needs(program) / 1e6,
-        "peak_mb": peak() / 1e6,
         "return": with_returns.tolist(),
     }
 
 
 def alone(options: Options) -> dict[str, Any]:
-    """One side; its peak memory is that of this process over what it had when jax was up."""
+    """One side, and the peak memory of this process over what it had when jax was up."""
     jnp.zeros(1).block_until_ready()
-    before = peak() / 1e6
+    before = peak()
     result = ours(options) if options.only == "ours" else plain(options)
     returns = [value for value in result.pop("return") if value is not None]
-    return result | {"return": statistics.mean(returns), "peak_mb": result["peak_mb"] - before}
+    return result | {"return": statistics.mean(returns), "peak_mb": (peak() - before) / 1e6}
+
+
+def needs(program: Any) -> float:
+    """Megabytes of a device: arguments, temporaries, and results that replace no argument."""
+    stats = program.memory_analysis()
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return (stats.argument_size_in_bytes + stats.temp_size_in_bytes + results) / 1e6
+
+
+def measure_memory(options: Options) -> list[dict[str, Any]]:
+    learner, hyper = cartpole()
+    chunk = compile_programs(learner, hyper, Settings.grid(range(options.seeds)), 1, 0).compiled["chunk"]
+    rows = []
+    for steps in options.lengths:
+        theirs = needs(plain_program(options.seeds, steps)[0])
+        row = {"seeds": options.seeds, "steps": steps, "ours_mb": round(needs(chunk), 1), "vmap_mb": round(theirs, 1)}
+        rows.append(row | {"vmap/ours": round(theirs / needs(chunk), 2)})
+    return rows
 
 
 def peak() -> int:
@@ -217,6 +231,8 @@ def main() -> None:
     if "vmap" in options.what:
         note = "The same seeds of PPO on CartPole: the sweep's loop, and one jitted vmap of a whole training."
         publish("sweep_vmap", side_by_side(options), note)
+    if "memory" in options.what:
+        publish("sweep_memory", measure_memory(options), "Device memory of the same programs, by XLA's account.")
 
 
 if __name__ == "__main__":
