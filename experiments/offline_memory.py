@@ -49,7 +49,7 @@ SETTINGS = (
     Setting("dt, point mass", MARKOV, "dt", sizes=SMALL_GPT, options={"window": 10}, **MASS),
     Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2}, **MASS),
     Setting("ds4, point mass", MARKOV, "ds4", sizes={"width": 32, "layers": 1}, **MASS),
-    Setting("lram, point mass", MARKOV, "lram", sizes={"width": 32, "layers": 1}, **MASS),
+    Setting("lram, point mass", MARKOV, "lram", sizes={"width": 48, "layers": 1}, hyper={"lr": 2e-3}, **MASS),
 )
 LATENCY = (64, 1024)
 """Steps of context."""
