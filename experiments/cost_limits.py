@@ -48,7 +48,12 @@ def measure(arguments: Arguments) -> Findings:
         claim("front", short_text, np.mean(short["cdt"], axis=0), 0.1, "below"),
         claim("control", f"without relabelled episodes: {text}", plain, 4, "below"),
     ]
-    return Findings(claims, seeds, 0, tables={"Mean of the last evaluation, over seeds": rows, "What was asked for, and what came": points})
+    return Findings(
+        claims,
+        seeds,
+        0,
+        tables={"Mean of the last evaluation, over seeds": rows, "What was asked for, and what came": points},
+    )
 
 
 if __name__ == "__main__":
