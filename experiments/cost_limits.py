@@ -52,7 +52,7 @@ def measure(arguments: Arguments) -> Findings:
         claims,
         seeds,
         0,
-        tables={"Mean of the last evaluation, over seeds": rows, "What was asked for, and what came": points},
+        tables={"Settings": rows, "What was asked for, and what came": points},
     )
 
 
