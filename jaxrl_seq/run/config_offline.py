@@ -129,67 +129,32 @@ class TrainSequence(_TrainOffline[Model]):
         )
 
 
-@dataclass(frozen=True)
-class TrainBC(TrainSequence[Model]):
-    """Behavioural cloning: imitate the data, or with --top its best share."""
+def _row(method: str, doc: str) -> type[TrainSequence]:
+    """The settings of a method that is no more than its row."""
 
-    LEARNER: ClassVar[str] = "bc"
+    @dataclass(frozen=True)
+    class Row(TrainSequence[Model]):
+        LEARNER: ClassVar[str] = method
 
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["bc"].model
+        model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS[method].model
 
-
-@dataclass(frozen=True)
-class TrainRvS(TrainSequence[Model]):
-    """Return-conditioned imitation by a net without memory (Emmons et al. 2022): a control for dt."""
-
-    LEARNER: ClassVar[str] = "rvs"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rvs"].model
+    Row.__doc__ = doc
+    return Row
 
 
-@dataclass(frozen=True)
-class TrainDT(TrainSequence[Model]):
-    """Decision Transformer (Chen et al. 2021): imitate, given the return that is left to earn."""
-
-    LEARNER: ClassVar[str] = "dt"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["dt"].model
-
-
-@dataclass(frozen=True)
-class TrainDC(TrainSequence[Model]):
-    """Decision ConvFormer (Kim et al. 2023): the same with short filters instead of attention."""
-
-    LEARNER: ClassVar[str] = "dc"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["dc"].model
-
-
-@dataclass(frozen=True)
-class TrainDS4(TrainSequence[Model]):
-    """Decision S4 (Bar-David et al. 2023): one token a step and a recurrent model, trained on whole episodes."""
-
-    LEARNER: ClassVar[str] = "ds4"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["ds4"].model
-
-
-@dataclass(frozen=True)
-class TrainLRAM(TrainSequence[Model]):
-    """Large recurrent action model (Schmied et al. 2024): no actions in the context, classes for actions."""
-
-    LEARNER: ClassVar[str] = "lram"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["lram"].model
-
-
-@dataclass(frozen=True)
-class TrainRATE(TrainSequence[Model]):
-    """Recurrent Action Transformer with Memory (Cherepanov et al. 2023): memory tokens across segments."""
-
-    LEARNER: ClassVar[str] = "rate"
-
-    model_name: Annotated[str, tyro.conf.arg(name="model")] = METHODS["rate"].model
+TrainBC = _row("bc", "Behavioural cloning: imitate the data, or with --top its best share.")
+TrainRvS = _row("rvs", "Return-conditioned imitation by a net without memory (Emmons et al. 2022): a control for dt.")
+TrainDT = _row("dt", "Decision Transformer (Chen et al. 2021): imitate, given the return that is left to earn.")
+TrainDC = _row("dc", "Decision ConvFormer (Kim et al. 2023): the same with short filters instead of attention.")
+TrainDS4 = _row(
+    "ds4", "Decision S4 (Bar-David et al. 2023): one token a step and a recurrent model, trained on whole episodes."
+)
+TrainLRAM = _row(
+    "lram", "Large recurrent action model (Schmied et al. 2024): no actions in the context, classes for actions."
+)
+TrainRATE = _row(
+    "rate", "Recurrent Action Transformer with Memory (Cherepanov et al. 2023): memory tokens across segments."
+)
 
 
 @dataclass(frozen=True)
