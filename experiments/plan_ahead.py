@@ -1,8 +1,9 @@
 """Planning in a language model of trajectories: searching beats imitating, which is as good as what was imitated.
 
 Source: Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039). The point mass of linear dynamics and quadratic
-cost; data of a policy on its way to the best. All of them are the same network; sampled imitation is meant to equal what
-it imitates, so that its claim, to beat it, is one to fail. Expected: about 15 minutes on two cores.
+cost; data of a policy on its way to the best. All play the same network. Sampled imitation should equal what it
+imitates: a claim that it beats it is the paper's order of methods, not what theory promises. Expected: about 15 minutes
+on two cores.
 """
 
 from __future__ import annotations
