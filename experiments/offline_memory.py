@@ -26,26 +26,19 @@ GPT = {"width": 48, "layers": 2, "heads": 4, "context": 30}
 SMALL_GPT = GPT | {"width": 64}
 
 
-def _mazes(method: str, short: dict[str, Any], long: dict[str, Any], **both: Any) -> tuple[Setting, Setting]:
-    options, hyper = both.pop("options", {}), {"lr": 2e-3}
-    return (
-        Setting(
-            f"{method}, cue in the window", SHORT, method, options=options, sizes=short, hyper=hyper, **MAZE, **both
-        ),
-        Setting(f"{method}, cue far back", LONG, method, options=options, sizes=long, hyper=hyper, **MAZE, **both),
-    )
-
-
-def _same(method: str, sizes: dict[str, Any], **both: Any) -> tuple[Setting, Setting]:
-    return _mazes(method, sizes, sizes, **both)
+def _mazes(method: str, sizes: dict[str, Any], window: int = 0, updates: int = 600) -> tuple[Setting, ...]:
+    options = {"window": window} if window else {}
+    how: dict[str, Any] = {"sizes": sizes, "options": options, "hyper": {"lr": 2e-3}} | MAZE | {"updates": updates}
+    near, far = f"{method}, cue in the window", f"{method}, cue far back"
+    return Setting(near, SHORT, method, **how), Setting(far, LONG, method, **how)
 
 
 SETTINGS = (
-    *_same("dt", GPT, options={"window": 10}),
-    *_same("dc", {"width": 48, "layers": 4}, options={"window": 10}),
-    *_same("rate", {"width": 48, "layers": 1}),
-    *_same("ds4", {"width": 32, "layers": 1}),
-    *_same("lram", {"width": 48, "layers": 1}),
+    *_mazes("dt", GPT, window=10),
+    *_mazes("dc", {"width": 48, "layers": 4}, window=10),
+    *_mazes("rate", {"width": 48, "layers": 1}, updates=1500),
+    *_mazes("ds4", {"width": 32, "layers": 1}, updates=1500),
+    *_mazes("lram", {"width": 48, "layers": 1}),
     Setting("dt, point mass", MARKOV, "dt", sizes=SMALL_GPT, options={"window": 10}, **MASS),
     Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2}, **MASS),
     Setting("ds4, point mass", MARKOV, "ds4", sizes={"width": 32, "layers": 1}, **MASS),
