@@ -2,8 +2,7 @@
 
 `lanes`: small PPO runs side by side, 1 to 256 of them; the knee is the number from which on a lane costs about as
 little as it ever does (see `knee`). `vmap`: 32 seeds of PPO on CartPole by `train`, and by one jitted, vmapped function
-that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own, whose peak
-memory is the operating system's (a GPU's is read from the device); on CPU the compiler has the most of it. `memory`:
+that scans over all updates and returns every step's infos, the PureJaxRL way; each in a process of its own. `memory`:
 what the two programs need of a device by XLA's account, for longer and longer runs. On an H200:
 `python -m benchmarks.sweep --numbers 1 16 64 256 1024 4096 --seeds 1024 --total-steps 2000000`.
 """
@@ -11,7 +10,6 @@ what the two programs need of a device by XLA's account, for longer and longer r
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -177,12 +175,10 @@ def plain(options: Options) -> dict[str, Any]:
 
 
 def alone(options: Options) -> dict[str, Any]:
-    """One side, and the peak memory of this process over what it had when jax was up."""
-    jnp.zeros(1).block_until_ready()
-    before = peak()
+    """One side, in this process."""
     result = ours(options) if options.only == "ours" else plain(options)
     returns = [value for value in result.pop("return") if value is not None]
-    return result | {"return": statistics.mean(returns), "peak_mb": (peak() - before) / 1e6}
+    return result | {"return": statistics.mean(returns)}
 
 
 def needs(program: Any) -> float:
@@ -201,12 +197,6 @@ def measure_memory(options: Options) -> list[dict[str, Any]]:
         row = {"seeds": options.seeds, "steps": steps, "ours_mb": round(needs(chunk), 1), "vmap_mb": round(theirs, 1)}
         rows.append(row | {"vmap/ours": round(theirs / needs(chunk), 2)})
     return rows
-
-
-def peak() -> int:
-    """Bytes: of the device where it tells, else of this process."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("peak_bytes_in_use", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def side_by_side(options: Options) -> list[dict[str, Any]]:
