@@ -2,7 +2,7 @@
 
 Sources: Chen et al. 2021 (arXiv:2106.01345), Paster et al. 2022 (arXiv:2205.15967), Kostrikov et al. 2022
 (arXiv:2110.06169). The right answers are known: breadth-first search on the graph, Bayes' rule on the gamble.
-Expected: about 20 minutes on two cores with 3 seeds.
+Expected: about 40 minutes on two cores with 3 seeds.
 """
 
 from __future__ import annotations
