@@ -87,9 +87,8 @@ def measure(arguments: Arguments) -> Findings:
             errors.append([part["error"] for part in parts])
             interval = bootstrap_ci(errors[-1])
             agreement = np.mean([part["agreement"] for part in parts])
-            shown = f"{interval.mean:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
             rows.append(
-                {"algorithm": name, "histories": streams, "cross-entropy, nats": shown}
+                {"algorithm": name, "histories": streams, "cross-entropy, nats": f"{interval:.3f}"}
                 | {"its action foreseen": f"{agreement:.1%}"}
             )
             print(rows[-1], flush=True)

@@ -160,7 +160,7 @@ def measure(arguments: Arguments) -> Findings:
             row: dict[str, Any] = {"model": name}
             for probe, accuracies in found["accuracy"].items():
                 interval = bootstrap_ci(np.array(accuracies))
-                row |= {probe: f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"}
+                row |= {probe: str(interval)}
                 claims += _claims(name, probe, size.steps, interval)
             row |= {"parameters": found["parameters"], "ms an update": round(1e3 * found["seconds"], 1)}
             rows.append(row)

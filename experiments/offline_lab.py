@@ -129,7 +129,7 @@ def measure_all(
         found[setting.name] = part
         interval = bootstrap_ci(part[setting.metric])
         row = {"setting": setting.name, "world": setting.env, "data": f"{setting.recipe}, {setting.steps:,} steps"}
-        row |= {"judged by": setting.metric, "mean": f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"}
+        row |= {"judged by": setting.metric, "mean": str(interval)}
         row |= {"parameters": part["parameters"], "seconds": round(part["wall_s"])}
         rows.append(row)
         print(row, {name: np.mean(x).round(2).item() for name, x in part.items() if "_at_" in name}, flush=True)

@@ -31,7 +31,7 @@ from jaxrl_seq.incontext.evaluation import evaluate_in_context, mean_curve
 from jaxrl_seq.incontext.policies import AgentPolicy, Deprived
 from jaxrl_seq.models import make_model
 from jaxrl_seq.online import PPOHyper, make_ppo
-from jaxrl_seq.run.stats import Interval, bootstrap_ci
+from jaxrl_seq.run.stats import bootstrap_ci
 
 MODELS: dict[str, dict[str, int]] = {
     "gru": {"width": 64},
@@ -157,14 +157,14 @@ def measure(arguments: Arguments) -> Findings:
                 {
                     "task": task.env,
                     "model": model,
-                    "return": shown(interval),
+                    "return": str(interval),
                     "without rewards": f"{control.mean:.2f}",
                     "random": round(reference["random"], 2),
                     "oracle": round(reference["expert"], 2),
                     "minutes": round(found["wall_s"] / 60, 1),
                 }
             )
-            memories[model] |= {"parameters": found["parameters"], task.env: shown(interval)}
+            memories[model] |= {"parameters": found["parameters"], task.env: str(interval)}
             steps += found["steps"]
             print(name, rows[-1], values.mean(0).round(2), flush=True)
     for model in MODELS:
@@ -174,7 +174,7 @@ def measure(arguments: Arguments) -> Findings:
             return hold(model, seeds, total)
 
         found = remembered("rl2", f"{CUE} {model} {MODELS[model]} {seeds} {total}", held)
-        memories[model] |= {f"{CUE}: success": shown(bootstrap_ci(found["success"]))}
+        memories[model] |= {f"{CUE}: success": str(bootstrap_ci(found["success"]))}
         steps += found["steps"]
         print(memories[model], flush=True)
     tables = {
@@ -182,10 +182,6 @@ def measure(arguments: Arguments) -> Findings:
         "Which memory learns in context best, at equal steps and nearly equal parameters": list(memories.values()),
     }
     return Findings(claims, seeds, steps, curves, tables)
-
-
-def shown(interval: Interval) -> str:
-    return f"{interval.mean:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,14 @@ class Interval(NamedTuple):
     lo: float
     hi: float
 
+    def __format__(self, spec: str) -> str:
+        """`mean [lo, hi]`, each by the format of a float, by default with two decimals."""
+        mean, lo, hi = (format(x, spec or ".2f") for x in self)
+        return f"{mean} [{lo}, {hi}]"
+
+    def __str__(self) -> str:
+        return format(self)
+
 
 class Band(NamedTuple):
     """A mean curve and its pointwise interval, each [X]."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from jaxrl_seq.run.stats import bootstrap_band, bootstrap_ci, iqm, probability_of_improvement, stratified_ci
+from jaxrl_seq.run.stats import Interval, bootstrap_band, bootstrap_ci, iqm, probability_of_improvement, stratified_ci
 
 
 def test_agrees_with_scipy_percentile_bootstrap():
@@ -17,6 +17,12 @@ def test_agrees_with_scipy_percentile_bootstrap():
     ).confidence_interval
     assert ours.mean == pytest.approx(values.mean())
     assert (ours.lo, ours.hi) == pytest.approx((theirs.low, theirs.high), abs=0.02 * values.std())
+
+
+def test_intervals_are_shown_as_tables_want_them():
+    interval = Interval(1.0, 0.123456, 2.0)
+    assert f"{interval}" == str(interval) == "1.00 [0.12, 2.00]"
+    assert f"{interval:.3f}" == "1.000 [0.123, 2.000]"
 
 
 def test_width_is_that_of_the_normal_approximation():
