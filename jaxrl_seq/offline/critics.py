@@ -123,7 +123,7 @@ class Scene:
     def actor(self, params: PyTree) -> Array:
         """Outputs of the action's head, [W + 1, B, P]."""
         variables = {"params": params["actor"], "stats": self.stats["actor"]}
-        return self.learner.net.parallel(variables, self.columns, self.reset)["action"]
+        return self.learner.net.parallel(variables, self.columns, self.reset, self.window.clock)["action"]
 
     def states(self, params: PyTree) -> Array:
         """Outputs of the state values, [W + 1, B, width]."""

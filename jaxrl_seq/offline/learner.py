@@ -276,7 +276,7 @@ class SequenceLearner(OfflineLearner):
 
     def loss(self, variables: PyTree, window: Window) -> tuple[Array, Metrics]:
         columns = columns_of(window)
-        outs = self.net.parallel(variables, columns, window.reset)
+        outs = self.net.parallel(variables, columns, window.reset, window.clock)
         return objective(self.net.terms, outs, columns, window.mask)
 
     def policy(self, state: Any, asked: dict[str, Array], greedy: bool) -> Any:

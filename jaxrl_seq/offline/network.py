@@ -21,6 +21,7 @@ from jaxrl_seq.offline.sampler import Window
 from jaxrl_seq.offline.signals import Signal
 from jaxrl_seq.offline.standardise import Standardise, with_stats
 from jaxrl_seq.offline.tokens import Tokens
+from jaxrl_seq.ops import set_clocks
 from jaxrl_seq.types import Array, PyTree
 
 _STATS = "stats"
@@ -136,9 +137,11 @@ class TokenNet(nn.Module):
 
     # --- with given variables -----------------------------------------------------------------------------------------
     @nn.nowrap
-    def parallel(self, variables: Any, columns: Columns, reset: Array) -> Outs:
-        """Predictions of windows [T, B], from empty memories on."""
+    def parallel(self, variables: Any, columns: Columns, reset: Array, clock: Array | None = None) -> Outs:
+        """Predictions of windows [T, B], from empty memories on, whose clocks stand at `clock` steps (int32 [])."""
         carry = self.model.initialize_carry((reset.shape[1],))
+        if clock is not None:
+            carry = set_clocks(carry, clock * self.tokens.per_step)
         return cast(Any, self.apply(variables, carry, columns, reset))[1]
 
     @nn.nowrap

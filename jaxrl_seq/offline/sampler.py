@@ -51,6 +51,8 @@ class Window:
     """Further columns of the data set."""
     index: Array
     """int32: row in the data set; in padding that of the episode's last step."""
+    clock: Array
+    """int32 []: steps that a memory has taken before the window; see `jaxrl_seq.ops.set_clocks`."""
 
     @property
     def reset(self) -> Array:
@@ -106,13 +108,16 @@ class Windows:
 
     def __call__(self, key: Array, dataset: Dataset, batch: int) -> Window:
         """`batch` windows, [W, B, ...]. The key is consumed."""
+        if self.anchor == "first":
+            row_key, clock_key = jax.random.split(key)
+            row = _draw(row_key, dataset, batch, self.weight)
+            # a memory of whole episodes acts in one after the other, so that they begin at any clock
+            clock = jax.random.randint(clock_key, (), 0, 1 << 16, jnp.int32)
+            return read_windows(dataset, row - dataset.t[row], self.length).replace(clock=clock)
         row = _draw(key, dataset, batch, self.weight)
-        back = dataset.t[row]
         if self.anchor == "start":
             return read_windows(dataset, row, self.length)
-        if self.anchor == "first":
-            return read_windows(dataset, row - back, self.length)
-        back = jnp.minimum(back, self.length - 1)
+        back = jnp.minimum(dataset.t[row], self.length - 1)
         return read_windows(dataset, row - back, self.length, stop=back)
 
 
@@ -146,6 +151,7 @@ def read_windows(dataset: Dataset, row: Array, length: int, stop: Array | None =
         mask=mask,
         extra=read(dataset.extra),
         index=index,
+        clock=jnp.int32(0),
     )
 
 

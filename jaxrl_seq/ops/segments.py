@@ -86,8 +86,8 @@ def carry_axes(carry: Tree, axis: int = 0) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda path, _: None if is_clock(path) else axis, carry)
 
 
-def set_clocks(carry: Tree, value: int) -> Tree:
-    """`carry` with every clock leaf set to `value` (for tests of long runs)."""
+def set_clocks(carry: Tree, value: int | Array) -> Tree:
+    """`carry` with every clock leaf set to `value`, int32 []: as if it had taken so many steps before."""
 
     def put(path, leaf):
         return jnp.full_like(leaf, value) if is_clock(path) else leaf

@@ -63,13 +63,16 @@ def columns(data: Dataset, episodes: tuple[int, ...], steps: int) -> dict[str, A
     return {name: getattr(data, name)[rows] for name in names} | {"cost": data.extra["cost"][rows]}
 
 
-def replay(policy: Any, shown: dict[str, Any]) -> dict[str, Any]:
-    """What `policy` predicts at every step of stored episodes that it is led through, {term: [T, B, P]}."""
-    first = jnp.ones_like(shown["reward"][:1], bool)
-    first = jnp.concatenate([first, jnp.zeros_like(shown["reward"][1:], bool)])
+def replay(policy: Any, shown: dict[str, Any], before: int = 0) -> dict[str, Any]:
+    """What `policy` predicts at every step of stored episodes that it is led through, {term: [T, B, P]}, having been
+    led through the same ones `before` times."""
+    steps, batch = shown["reward"].shape
+    first = jnp.tile((jnp.arange(steps) == 0)[:, None], (before + 1, batch))
+    shown = {name: jnp.concatenate([x] * (before + 1)) for name, x in shown.items()}
 
     def previous(x: Any) -> Any:
-        return jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+        late = jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+        return jnp.where(first.reshape(first.shape + (1,) * (x.ndim - 2)), jnp.zeros_like(x), late)
 
     inputs = Inputs(shown["obs"], previous(shown["action"]), previous(shown["reward"]), first)
 
@@ -81,4 +84,5 @@ def replay(policy: Any, shown: dict[str, Any]) -> dict[str, Any]:
         return policy.observe(memory, action, outcome), outs
 
     start = policy.init(jax.tree.map(lambda x: x[0], inputs))
-    return jax.lax.scan(step, start, (inputs, shown["action"], shown["reward"], shown["cost"]))[1]
+    outs = jax.lax.scan(step, start, (inputs, shown["action"], shown["reward"], shown["cost"]))[1]
+    return jax.tree.map(lambda x: x[-steps:], outs)

@@ -18,6 +18,7 @@ from jaxrl_seq.offline.sampler import read_transitions, read_windows
 
 LENGTHS = (3, 1, 5, 2, 1, 4)
 STEPS = sum(LENGTHS)
+ANCHORS = ("start", "end", "first")
 
 
 def slow_window(data, row: int, length: int, stop: int) -> dict[str, np.ndarray]:
@@ -50,7 +51,7 @@ def test_windows_equal_a_slow_twin(row, stop, seed):
 
 
 @pytest.mark.parametrize("weight", ["step", "episode"])
-@pytest.mark.parametrize("anchor", ["start", "end", "first"])
+@pytest.mark.parametrize("anchor", ANCHORS)
 def test_windows_stay_inside_their_episode_and_reach_its_end(anchor, weight):
     data, length = dataset(LENGTHS), 3
     sampler = jax.jit(lambda key: Windows(length, weight, anchor)(key, data, 4000))
@@ -73,6 +74,15 @@ def test_windows_stay_inside_their_episode_and_reach_its_end(anchor, weight):
         assert (full[begin > 0] == length).all() and (full <= lengths - begin).all()
     if anchor == "first":
         assert (begin == 0).all()
+
+
+def test_windows_of_whole_episodes_begin_at_any_clock_and_others_at_zero():
+    data, keys = dataset(LENGTHS), jax.random.split(jax.random.key(0), 500)
+    clocks = {
+        name: jax.vmap(lambda key, name=name: Windows(3, "step", name)(key, data, 2).clock)(keys) for name in ANCHORS
+    }
+    assert not clocks["start"].any() and not clocks["end"].any()
+    assert chisquare(np.bincount(np.asarray(clocks["first"]) % 7, minlength=7)).pvalue > 1e-3
 
 
 def chances(sampler, drawn) -> float:

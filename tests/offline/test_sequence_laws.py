@@ -23,8 +23,12 @@ LAYOUTS = {
     "lram": ("obs | rtg* | reward", False),
     "pairs": ("rtg + obs* | action + reward", True),
 }
-SIZES: dict[str, dict[str, Any]] = {"gpt": {"context": 3 * HORIZON, "layers": 2}}
-"""Two layers of attention, as a cache and a window are the same with one."""
+SEGMENT = 4
+SIZES: dict[str, dict[str, Any]] = {
+    "gpt": {"context": 3 * HORIZON, "layers": 2},
+    "rmt": {"segment": SEGMENT, "memory": 2},
+}
+"""Two layers of attention, as a cache and a window are the same with one; segments that end within an episode."""
 MODELS = {"window": ("gpt", "s5", "convformer"), "cache": ("gpt", "transformer_xl"), "recurrent": ("s5", "rmt", "gru")}
 WINDOW = 3
 
@@ -49,6 +53,7 @@ QUICK = [
     ("dt", "gpt", "cache"),
     ("pairs", "convformer", "window"),
     ("fused", "gru", "recurrent"),
+    ("fused", "rmt", "recurrent"),
 ]
 """Every mode, and layouts and memories of different kinds; their product is slow."""
 PRODUCT = [
@@ -60,6 +65,7 @@ PRODUCT = [
 
 @pytest.mark.parametrize(("layout", "model", "mode"), PRODUCT)
 def test_a_stored_episode_played_back_gives_the_predictions_of_training(small_model, layout, model, mode):
+    """Also the second time: a memory's clock runs on, and training knows episodes from any clock on."""
     tokens, _ = LAYOUTS[layout]
     learner = learner_of(small_model, tokens, model, mode)
     data = recorded(learner.env)
@@ -71,7 +77,7 @@ def test_a_stored_episode_played_back_gives_the_predictions_of_training(small_mo
     def both(hyper: Any) -> tuple[Any, Any]:
         state = lively(learner, hyper)
         policy = learner.policy(state, {"rtg": hyper.data.returns[episodes]}, True)
-        acted = replay(policy, shown)["action"]
+        acted = replay(policy, shown, before=1)["action"]
 
         def trained_at(t: Any) -> Any:
             """As in training, at step t: in a window that ends there, or in the whole episode."""
@@ -79,7 +85,8 @@ def test_a_stored_episode_played_back_gives_the_predictions_of_training(small_mo
             start = hyper.data.start[episodes] + jnp.minimum(t, hyper.data.length[episodes] - 1)
             window = read_windows(hyper.data, start - jnp.minimum(back, hyper.data.t[start]), learner.window)
             at = jnp.minimum(back, hyper.data.t[start])
-            outs = learner.net.parallel(state.variables, columns_of(window), window.reset)
+            clock = jnp.int32(0 if mode == "window" else HORIZON)
+            outs = learner.net.parallel(state.variables, columns_of(window), window.reset, clock)
             return outs["action"][at, jnp.arange(len(EPISODES))]
 
         return acted, jax.vmap(trained_at)(jnp.arange(HORIZON))
@@ -88,6 +95,19 @@ def test_a_stored_episode_played_back_gives_the_predictions_of_training(small_mo
     valid = np.arange(HORIZON)[:, None] < np.array(LENGTHS)[list(EPISODES)]
     assert np.abs(trained[valid]).max() > 0.01
     np.testing.assert_allclose(acted[valid], trained[valid], atol=2e-5)
+
+
+def test_whole_episodes_are_learnt_from_any_clock_on(small_model):
+    """Segments of memory tokens are cut by the clock, and only the first episode of an evaluation begins at zero."""
+    learner = learner_of(small_model, LAYOUTS["fused"][0], "rmt", "recurrent")
+    hyper = learner.hyper(recorded(learner.env))
+    state = lively(learner, hyper)
+    window = learner.sampler(jax.random.key(0), hyper.data, learner.batch)
+    loss = jax.jit(lambda clock: learner.loss(state.variables, window.replace(clock=clock))[0])
+    phases = np.array([loss(jnp.int32(clock)) for clock in range(SEGMENT + 1)])
+    assert phases[0] == phases[SEGMENT] and len(np.unique(phases)) > 1
+    drawn = learner.loss(state.variables, window)[0]
+    np.testing.assert_allclose(drawn, phases[int(window.clock) % SEGMENT], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("layout", "model"), [("lram", "gpt"), pytest.param("dt", "gru", marks=pytest.mark.slow)])
