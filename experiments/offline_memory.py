@@ -26,18 +26,24 @@ GPT = {"width": 48, "layers": 2, "heads": 4, "context": 30}
 SMALL_GPT = GPT | {"width": 64}
 
 
-def _mazes(method: str, sizes: dict[str, Any], window: int = 0, updates: int = 600) -> tuple[Setting, ...]:
+def _mazes(
+    method: str, sizes: dict[str, Any], window: int = 0, updates: tuple[int, int] = (600, 600)
+) -> tuple[Setting, ...]:
+    """updates: in the short maze, in the long one."""
     options = {"window": window} if window else {}
-    how: dict[str, Any] = {"sizes": sizes, "options": options, "hyper": {"lr": 2e-3}} | MAZE | {"updates": updates}
-    near, far = f"{method}, cue in the window", f"{method}, cue far back"
-    return Setting(near, SHORT, method, **how), Setting(far, LONG, method, **how)
+    how: dict[str, Any] = {"sizes": sizes, "options": options, "hyper": {"lr": 2e-3}} | MAZE
+    places = (("cue in the window", SHORT), ("cue far back", LONG))
+    return tuple(
+        Setting(f"{method}, {place}", maze, method, **how | {"updates": count})
+        for (place, maze), count in zip(places, updates, strict=True)
+    )
 
 
 SETTINGS = (
     *_mazes("dt", GPT, window=10),
     *_mazes("dc", {"width": 48, "layers": 4}, window=10),
-    *_mazes("rate", {"width": 48, "layers": 1}, updates=1500),
-    *_mazes("ds4", {"width": 32, "layers": 1}, updates=1500),
+    *_mazes("rate", {"width": 48, "layers": 1}, updates=(1500, 3000)),
+    *_mazes("ds4", {"width": 32, "layers": 1}, updates=(1500, 1500)),
     *_mazes("lram", {"width": 48, "layers": 1}),
     Setting("dt, point mass", MARKOV, "dt", sizes=SMALL_GPT, options={"window": 10}, **MASS),
     Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2}, **MASS),
