@@ -31,8 +31,9 @@ from jaxrl_seq.run.lanes import Settings
 from jaxrl_seq.run.loop import VERSION, DoesNotFit, train, write_json
 from jaxrl_seq.run.mesh import make_mesh
 from jaxrl_seq.run.sinks import ConsoleSink, Row
+from jaxrl_seq.run.stats import Interval
 from jaxrl_seq.run.sweep_plan import Part, plan, read_toml, words_of
-from jaxrl_seq.run.sweep_results import publish_sweep
+from jaxrl_seq.run.sweep_results import publish_sweep, rivals_in_words
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Sweep:
         if best is None:
             return "No lane has a return yet."
         setting = ", ".join(f"{name} {value}" for name, value in best["setting"].items()) or "the only one"
-        low, high = best["return_ci"]
-        return f"best setting: {setting}: return {best['return_mean']:.3f} [{low:.3f}, {high:.3f}]"
+        score = Interval(best["return_mean"], *best["return_ci"])
+        return f"best setting: {setting}: return {score:.3f}{rivals_in_words(best['rivals'])}"
 
 
 def sweep(

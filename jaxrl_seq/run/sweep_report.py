@@ -14,7 +14,7 @@ from jaxrl_seq.run import report_charts as charts
 from jaxrl_seq.run import report_html as web
 from jaxrl_seq.run.sinks import count, duration
 from jaxrl_seq.run.stats import bootstrap_band
-from jaxrl_seq.run.sweep_results import Lane, best_setting, interval, read_lanes, result, settings_of
+from jaxrl_seq.run.sweep_results import Lane, best_setting, interval, read_lanes, result, rivals_in_words, settings_of
 
 _COLOURS = (charts.BLUE, charts.ORANGE, "#2b8a3e", "#ae3ec9", "#0c8599", "#f59f00", "#c2255c", "#5c940d")
 _MOST_LEVELS = 16
@@ -52,8 +52,9 @@ def _head(folder: Path, lanes: list[Lane]) -> str:
     badge = f'<span class="badge{"" if done == len(rows) else " open"}">{state}</span>'
     words = "No lane has a return yet."
     if best is not None:
-        setting, (mean, low, high) = best
-        words = f"Best setting: {named(setting)}, with a return of {mean:.3g} (95 % interval {low:.3g} to {high:.3g})."
+        setting, (mean, low, high), rivals = best
+        words = f"Best setting: {named(setting)}, with a return of {mean:.3g} (95 % interval {low:.3g} to {high:.3g})"
+        words += f"{rivals_in_words(rivals)}."
     good = sum(row["health"] == "good" for row in rows)
     parts = {row["part"]: row["wall_s"] for row in rows}
     items = [

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -115,11 +115,27 @@ def interval(lanes: list[Lane]) -> Interval:
     return bootstrap_ci([lane.score() for lane in lanes])
 
 
-def best_setting(lanes: list[Lane]) -> tuple[dict[str, Any], Interval] | None:
-    """The setting with the best mean score; None before any has one."""
+class Best(NamedTuple):
+    """The setting with the best mean score, and how many others have a mean inside its interval."""
+
+    setting: dict[str, Any]
+    score: Interval
+    rivals: int
+
+
+def best_setting(lanes: list[Lane]) -> Best | None:
+    """Of settings that tie the first; None before any has a score."""
     scored = [(dict(setting), interval(group)) for setting, group in settings_of(lanes).items()]
     scored = [pair for pair in scored if math.isfinite(pair[1].mean)]
-    return max(scored, key=lambda pair: pair[1].mean, default=None)
+    if not scored:
+        return None
+    setting, score = max(scored, key=lambda pair: pair[1].mean)
+    return Best(setting, score, sum(other.mean >= score.lo for _, other in scored) - 1)
+
+
+def rivals_in_words(count: int) -> str:
+    """A clause for behind the best setting's return; empty where it stands alone."""
+    return f"; {count} other setting{'s have means' if count > 1 else ' has a mean'} in that interval" if count else ""
 
 
 def publish_sweep(folder: Path) -> list[dict[str, Any]]:
@@ -131,7 +147,10 @@ def publish_sweep(folder: Path) -> list[dict[str, Any]]:
     rows = [result(lane) for lane in lanes]
     write_csv(folder / "results.csv", rows)
     best = best_setting(lanes)
-    chosen = None if best is None else {"setting": best[0], "return_mean": best[1].mean, "return_ci": list(best[1][1:])}
+    chosen = None
+    if best is not None:
+        (mean, *ends), rivals = best.score, best.rivals
+        chosen = {"setting": best.setting, "return_mean": mean, "return_ci": ends, "rivals": rivals}
     done = [bool(lane.summary.get("finished")) for lane in lanes]
     totals = {"lanes": len(lanes), "finished": all(done), "healthy_lanes": sum(row["health"] == "good" for row in rows)}
     write_json(folder / "summary.json", totals | {"best": chosen})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxrl_seq.cli import main
-from jaxrl_seq.run.sweep_results import best_setting, publish_sweep, read_lanes
+from jaxrl_seq.run.sweep_results import best_setting, publish_sweep, read_lanes, settings_of
 
 LRS, GAMMAS, SEEDS = (1e-4, 1e-3, 1e-2), (0.9, 0.99), (0, 1, 2)
 
@@ -75,11 +75,29 @@ def test_rows_tell_settings_ends_and_health(folder):
 def test_the_best_setting_is_the_one_with_the_best_mean(folder):
     best = best_setting(read_lanes(folder))
     assert best is not None
-    setting, interval = best
+    setting, interval, rivals = best
+    assert rivals == 0
     assert setting == {"model": "gru", "lr": 1e-3, "gamma": 0.99}
     assert interval.mean == pytest.approx(9.9) and 9.8 <= interval.lo < interval.hi <= 10.0
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["best"]["setting"] == setting and summary["healthy_lanes"] == 35 and not summary["finished"]
+
+
+def test_settings_that_cannot_be_told_apart_from_the_best_are_counted(tmp_path):
+    write_sweep(tmp_path, parts=("gru",), rows=2)
+    path = tmp_path / "parts" / "00" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if "return_mean" in row:
+            row["return_mean"] = [7.0] * len(row["return_mean"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lanes = read_lanes(tmp_path)
+    best = best_setting(lanes)
+    alike = len(settings_of([lane for lane in lanes if np.isfinite(lane.score())])) - 1
+    assert best is not None and best.rivals == alike > 1
+    publish_sweep(tmp_path)
+    assert f"{alike} other settings have means in that interval" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["best"]["rivals"] == alike
 
 
 def test_the_report_shows_all_of_it(folder, capsys):
