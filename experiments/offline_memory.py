@@ -9,6 +9,7 @@ memory: there a quarter of the parameters must do. Expected: about 20 minutes on
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -34,7 +35,7 @@ def _mazes(
     how: dict[str, Any] = {"sizes": sizes, "options": options, "hyper": {"lr": 2e-3}} | MAZE
     places = (("cue in the window", SHORT), ("cue far back", LONG))
     return tuple(
-        Setting(f"{method}, {place}", maze, method, **how | {"updates": count})
+        replace(Setting(f"{method}, {place}", maze, method, **how), updates=count)
         for (place, maze), count in zip(places, updates, strict=True)
     )
 

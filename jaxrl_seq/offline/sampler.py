@@ -12,7 +12,7 @@ only); windows do reach the last step, and episodes shorter than a window are dr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -113,7 +113,7 @@ class Windows:
             row = _draw(row_key, dataset, batch, self.weight)
             # a memory of whole episodes acts in one after the other, so that they begin at any clock
             clock = jax.random.randint(clock_key, (), 0, 1 << 16, jnp.int32)
-            return read_windows(dataset, row - dataset.t[row], self.length).replace(clock=clock)
+            return replace(read_windows(dataset, row - dataset.t[row], self.length), clock=clock)
         row = _draw(key, dataset, batch, self.weight)
         if self.anchor == "start":
             return read_windows(dataset, row, self.length)
