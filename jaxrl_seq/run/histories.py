@@ -34,8 +34,8 @@ class Source:
     """Where learning histories come from: `streams` copies of an algorithm on every task, recorded while they learn."""
 
     source: str = "q-learning"
-    """The algorithm: uniform, expert, noisy-expert, sweeper, wanderer, thompson, ucb, greedy, lin-ucb, lin-thompson,
-    q-learning, psrl, ucb-vi, dpt-behaviour, ppo; options as in noisy-expert,max_performance=0.5 or ppo,lr=1e-3."""
+    """The algorithm: uniform, expert, noisy-expert, sweeper, thompson, ucb, greedy, lin-ucb, lin-thompson, q-learning,
+    psrl, ucb-vi, dpt-behaviour, ppo; options as in noisy-expert,max_performance=0.5 or ppo,lr=1e-3."""
     source_episodes: int = 200
     """Episodes that it learns for; of ppo, updates, after each of which it plays one."""
     every: int = 4

@@ -300,7 +300,6 @@ def test_behaviours_differ_between_streams():
         ("q-learning", "darkroom,coordinates=true", {}, "not numbers of states"),
         ("sweeper", "darkroom,permuted=true", {}, "not permuted"),
         ("sweeper", "dark_key_to_door", {}, "dark rooms"),
-        ("wanderer", "dark_key_to_door", {}, "dark rooms"),
         ("noisy-expert", "point_robot", {}, "discrete actions"),
         ("noisy-expert", "darkroom", {"schedule": "lineal"}, "Did you mean 'linear'"),
     ],
@@ -330,7 +329,7 @@ def test_an_environment_is_no_trial():
 
 def test_every_name_makes_a_policy_whose_numbers_are_traced():
     specs = {"lin-": "linear_bandit", "thompson": "linear_bandit", "sweeper": "darkroom", "q-": "darkroom"}
-    specs |= {"psrl": "tabular_mdp", "ucb-vi": "tabular_mdp", "noisy": "darkroom", "wanderer": "darkroom"}
+    specs |= {"psrl": "tabular_mdp", "ucb-vi": "tabular_mdp", "noisy": "darkroom"}
     for name in ALGORITHMS:
         trial, params = trial_of(next((spec for start, spec in specs.items() if name.startswith(start)), "odd_bandit"))
         policy = make_algorithm(name, trial, params)

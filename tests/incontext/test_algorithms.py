@@ -147,24 +147,6 @@ def test_sweeper_finds_what_pays_once_in_a_room_of_even_size():
     assert (np.asarray(episode_returns(h, 8))[:, -1] == 1).all()
 
 
-def test_wanderers_see_the_whole_room_and_tell_nothing_of_the_goal():
-    trial, params = trial_of("darkroom,size=5,limit=50,coordinates=true", episodes=8)
-    policy = make_algorithm("wanderer", trial, params)
-    keys = jax.random.split(jax.random.key(0), 16)
-
-    @jax.jit
-    def run(goal: jax.Array) -> Any:
-        return jax.vmap(lambda key: play(policy, trial, goal[None], key, params))(keys)
-
-    one, other = run(jnp.int32(3)), run(jnp.int32(20))
-    np.testing.assert_array_equal(one.action, other.action)
-    assert one.reward.sum() > 0 and (one.reward != other.reward).any()
-    row, col = np.round(np.asarray(one.obs) * 4).astype(int).reshape(-1, 2).T
-    visits = np.bincount(row * 5 + col, minlength=25) / row.size
-    assert visits.min() > 0.015 and visits.max() < 0.1
-    assert (np.bincount(np.asarray(one.action).ravel(), minlength=5) / row.size > 0.04).all()  # to stay, too
-
-
 @pytest.mark.parametrize(
     ("spec", "episodes", "copies", "documented", "measured"),
     [

@@ -26,7 +26,7 @@ from jaxrl_seq.incontext.algorithms.bandits import (
     LinThompson,
     LinUCB,
 )
-from jaxrl_seq.incontext.algorithms.scripted import Expert, NoisyExpert, Sweeper, Uniform, Wanderer
+from jaxrl_seq.incontext.algorithms.scripted import Expert, NoisyExpert, Sweeper, Uniform
 from jaxrl_seq.incontext.algorithms.tabular import PSRL, UCBVI, Numbered, QLearning
 from jaxrl_seq.incontext.policies import Streams
 from jaxrl_seq.types import PyTree
@@ -47,7 +47,6 @@ __all__ = [
     "QLearning",
     "Sweeper",
     "Uniform",
-    "Wanderer",
     "make_algorithm",
 ]
 
@@ -140,13 +139,10 @@ def _noisy_expert(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
     return _with(name, NoisyExpert, fixed, {"episodes": trial.max_episodes}, options)
 
 
-def _walker(name: str, kind: type) -> Callable[..., Any]:
-    def build(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
-        if not isinstance(trial.env, DarkRoom) or trial.env.permuted:
-            raise ValueError(f"{name} walks through dark rooms (`darkroom`, not permuted), not through {trial.env}.")
-        return _with(name, kind, {"env": trial.env}, {}, options)
-
-    return build
+def _sweeper(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
+    if not isinstance(trial.env, DarkRoom) or trial.env.permuted:
+        raise ValueError(f"sweeper walks through dark rooms (`darkroom`, not permuted), not through {trial.env}.")
+    return _with("sweeper", Sweeper, {"env": trial.env}, {}, options)
 
 
 def _normal_prior(trial: TrialEnv, params: Any) -> tuple[Any, Any]:
@@ -219,8 +215,7 @@ ALGORITHMS: dict[str, Callable[..., Any]] = {
     "uniform": _uniform,
     "expert": _expert,
     "noisy-expert": _noisy_expert,
-    "sweeper": _walker("sweeper", Sweeper),
-    "wanderer": _walker("wanderer", Wanderer),
+    "sweeper": _sweeper,
     "thompson": _thompson,
     "ucb": _ucb,
     "greedy": _greedy,

@@ -168,57 +168,24 @@ class Sweeper:
         order = jnp.asarray(sweep_order(self.env.size, self.env.start))
         fresh = order[jnp.argmin(memory.seen[order])]
         target = jnp.where(memory.goal >= 0, memory.goal, fresh)
-        return memory, _towards(self.env, _cell(self.env, view), target), jnp.float32(0)
+        row, col = jnp.divmod(self._cell(view), self.env.size)
+        down, right = target // self.env.size - row, target % self.env.size - col
+        vertical, horizontal = jnp.where(down < 0, UP, DOWN), jnp.where(right < 0, LEFT, RIGHT)
+        action = jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY))
+        return memory, action.astype(jnp.int32), jnp.float32(0)
 
     def observe(self, key: Array, memory: Sweep, step: Step) -> Sweep:
         # the cell reached follows from the action: what is seen after the last step is the next episode's
-        place = jnp.stack(jnp.divmod(_cell(self.env, step.view), self.env.size)) + jnp.asarray(MOVES)[step.action]
+        place = jnp.stack(jnp.divmod(self._cell(step.view), self.env.size)) + jnp.asarray(MOVES)[step.action]
         row, col = jnp.clip(place, 0, self.env.size - 1)
         cell = row * self.env.size + col
         goal = jnp.where((step.reward > 0) & (memory.goal < 0), cell, memory.goal)
         return Sweep(goal=goal, seen=memory.seen.at[cell].set(True))
 
-
-@struct.dataclass
-class Wanderer:
-    """Walks a dark room from one random cell to the next, with uniform actions at chance `eps` in between.
-
-    It sees the whole room, and what it does tells nothing of the goal, unlike what a demonstrator does: contexts to
-    learn from (Lee et al. 2023 draw states uniformly).
-    """
-
-    env: DarkRoom = struct.field(pytree_node=False)
-    eps: Array | float = 0.2
-
-    def init(self, key: Array) -> Array:
-        """int32 []: the cell that it walks to."""
-        return jax.random.randint(key, (), 0, self.env.cells, jnp.int32)
-
-    def act(self, key: Array, memory: Array, view: View) -> tuple[Array, Array, Array]:
-        target_key, key = jax.random.split(key)
-        cell = _cell(self.env, view)
-        memory = jnp.where(cell == memory, self.init(target_key), memory)
-        actions = len(MOVES)
-        planned = jax.nn.one_hot(_towards(self.env, cell, memory), actions)
-        return memory, *draw(key, mixed(planned, self.eps, allowed(view, actions)))
-
-    def observe(self, key: Array, memory: Array, step: Step) -> Array:
-        return memory
-
-
-def _cell(env: DarkRoom, view: View) -> Array:
-    """int32 []: where it stands."""
-    scale = env.size - 1 if env.coordinates else 1
-    row, col = jnp.round(view.obs * scale).astype(jnp.int32)
-    return row * env.size + col
-
-
-def _towards(env: DarkRoom, cell: Array, target: Array) -> Array:
-    """int32 []: the first action of a shortest way; to stay, where that is it."""
-    row, col = jnp.divmod(cell, env.size)
-    down, right = target // env.size - row, target % env.size - col
-    vertical, horizontal = jnp.where(down < 0, UP, DOWN), jnp.where(right < 0, LEFT, RIGHT)
-    return jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY)).astype(jnp.int32)
+    def _cell(self, view: View) -> Array:
+        scale = self.env.size - 1 if self.env.coordinates else 1
+        row, col = jnp.round(view.obs * scale).astype(jnp.int32)
+        return row * self.env.size + col
 
 
 def sweep_order(size: int, start: int) -> np.ndarray:
