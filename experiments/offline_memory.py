@@ -25,6 +25,8 @@ MAZE: dict[str, Any] = {"recipe": "expert", "steps": 20_000, "updates": 600, "ba
 MASS: dict[str, Any] = {"recipe": "eps-mix", "steps": 50_000, "updates": 2000, "batch": 64}
 GPT = {"width": 48, "layers": 2, "heads": 4, "context": 30}
 SMALL_GPT = GPT | {"width": 64}
+TURNS = {"filters": 3}
+"""One for each token of a step."""
 MEAN = {"head": "auto"}
 """The action's mean, as the others have it: of LRAM's classes the likeliest is one of the rim, and -26 is earned."""
 
@@ -44,12 +46,12 @@ def _mazes(
 
 SETTINGS = (
     *_mazes("dt", GPT, window=10),
-    *_mazes("dc", {"width": 48, "layers": 4}, window=10),
+    *_mazes("dc", {"width": 48, "layers": 4} | TURNS, window=10),
     *_mazes("rate", {"width": 48, "layers": 1}, updates=(1500, 3000)),
     *_mazes("ds4", {"width": 32, "layers": 1}, updates=(1500, 1500)),
     *_mazes("lram", {"width": 48, "layers": 1}),
     Setting("dt, point mass", MARKOV, "dt", sizes=SMALL_GPT, options={"window": 10}, **MASS),
-    Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2}, **MASS),
+    Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2} | TURNS, **MASS),
     Setting("ds4, point mass", MARKOV, "ds4", sizes={"width": 32, "layers": 1}, **MASS),
     Setting(
         "lram, point mass", MARKOV, "lram", sizes={"width": 48, "layers": 1}, options=MEAN, hyper={"lr": 2e-3}, **MASS

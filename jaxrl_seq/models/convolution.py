@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,40 +14,56 @@ from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import FEED_FORWARDS, FeedForwardKind, Linear, RMSNorm
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_choice, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
-from jaxrl_seq.ops import causal_conv1d, causal_conv1d_step
+from jaxrl_seq.ops import causal_conv1d, causal_conv1d_step, steps_since_reset
 
 Array = jax.Array
 
 
 # fan-in is the number of steps: each channel has a filter of its own
-WEIGHTS_INIT = variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=1)
+WEIGHTS_INIT = variance_scaling(1.0, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0)
+
+
+class ConvolutionCarry(NamedTuple):
+    history: Array  # [B, K-1, D], the last inputs
+    turn: Array  # [B] int32, whose turn it is among the filters
 
 
 class CausalConvolution(SequenceModel):
     """A learned filter of K steps for each channel, as in Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022).
 
-    Carry: the last K - 1 inputs [B, K-1, D] float32.
+    Of several filters the first acts on the first step since a reset, the second on the next, and so on in turns: as
+    many as there are tokens to a step of an environment give each kind of token a filter of its own.
+    Carry: the last K - 1 inputs and whose turn it is, 4 ((K - 1) D + 1) bytes an environment.
     """
 
     features: int
     kernel: int = 6
+    filters: int = 1
 
     def setup(self) -> None:
-        self.weights = self.param("weights", WEIGHTS_INIT, (self.kernel, self.features), jnp.float32)
+        shape = (self.filters, self.kernel, self.features)
+        self.weights = self.param("weights", WEIGHTS_INIT, shape, jnp.float32)
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
 
-    def __call__(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
-        require_width(self, x, self.features)
-        y, carry = causal_conv1d(x, self.weights, carry, reset)
-        return carry, y + self.bias
+    def _chosen(self, y: list[Array], turn: Array) -> Array:
+        """Of what each filter gives, [..., D], that whose turn[...] it is."""
+        return jnp.select([turn[..., None] == i for i in range(self.filters)], y) + self.bias
 
-    def step(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
-        y, carry = causal_conv1d_step(x, self.weights, carry, reset)
-        return carry, y + self.bias
+    def __call__(self, carry: ConvolutionCarry, x: Array, reset: Array) -> tuple[ConvolutionCarry, Array]:
+        require_width(self, x, self.features)
+        turn = steps_since_reset(reset, carry.turn) % self.filters
+        y, (history, *_) = zip(*(causal_conv1d(x, w, carry.history, reset) for w in self.weights), strict=True)
+        return ConvolutionCarry(history, (turn[-1] + 1) % self.filters), self._chosen(list(y), turn)
+
+    def step(self, carry: ConvolutionCarry, x: Array, reset: Array) -> tuple[ConvolutionCarry, Array]:
+        turn = jnp.where(reset, 0, carry.turn)
+        y, (history, *_) = zip(*(causal_conv1d_step(x, w, carry.history, reset) for w in self.weights), strict=True)
+        return ConvolutionCarry(history, (turn + 1) % self.filters), self._chosen(list(y), turn)
 
     @nn.nowrap
-    def initialize_carry(self, batch: tuple[int, ...]) -> Array:
-        return jnp.zeros((*batch, self.kernel - 1, self.features), jnp.float32)
+    def initialize_carry(self, batch: tuple[int, ...]) -> ConvolutionCarry:
+        history = jnp.zeros((*batch, self.kernel - 1, self.features), jnp.float32)
+        return ConvolutionCarry(history, jnp.zeros(batch, jnp.int32))
 
 
 class SpatialGatingUnit(SequenceModel):
@@ -100,6 +116,8 @@ class ConvFormerConfig:
     """Filters, each followed by a feed-forward net."""
     kernel: int = 6
     """Steps a filter sees, the present one included."""
+    filters: int = 1
+    """Filters that take turns: as many as tokens a step, for one to each kind (3 in Decision ConvFormer)."""
     ffn: FeedForwardKind | Literal["none"] = "gelu"
     """Feed-forward net after each filter."""
     expand: int = 4
@@ -109,12 +127,14 @@ class ConvFormerConfig:
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, layers=self.layers, kernel=self.kernel, expand=self.expand)
+        require_positive(filters=self.filters)
         require_choice("ffn", self.ffn, (*FEED_FORWARDS, "none"))
         operand_dtype(self.dtype)
 
     def build(self) -> SequenceStack:
         """The stack: norm, filter, residual, norm, feed-forward, residual, a layer; output normalised."""
-        mixers: list[SequenceModel] = [CausalConvolution(self.width, self.kernel) for _ in range(self.layers)]
+        layer = CausalConvolution(self.width, self.kernel, self.filters)
+        mixers: list[SequenceModel] = [layer.clone() for _ in range(self.layers)]
         dtype = operand_dtype(self.dtype)
         return stack_of(mixers, features=self.width, ffn=self.ffn, expand=self.expand, dtype=dtype)
 

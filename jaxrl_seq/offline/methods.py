@@ -48,7 +48,7 @@ METHODS: dict[str, Method] = {
     "bc": Method("obs*", window=1, model="mlp"),
     "rvs": Method("obs + rtg*", _RTG, window=1, model="mlp"),
     "dt": Method("rtg | obs* | action", _RTG, timestep=True),
-    "dc": Method("rtg | obs* | action", _RTG, window=8, model="convformer"),
+    "dc": Method("rtg | obs* | action", _RTG, window=8, model="convformer", timestep=True),
     "ds4": Method("obs + prev_action + rtg*", _RTG, mode="recurrent", model="s5"),
     "lram": Method("obs + prev_reward + rtg*", _RTG, mode="recurrent", model="mlstm", head="ce"),
     "rate": Method("rtg | obs* | action", _RTG, mode="recurrent", model="rmt"),
@@ -76,7 +76,7 @@ METHODS: dict[str, Method] = {
 bc     behavioural cloning; on `top_fraction` of the data %BC (Chen et al. 2021)
 rvs    return-conditioned imitation by a memoryless net (Emmons et al. 2022, arXiv:2112.10751)
 dt     Decision Transformer (Chen et al. 2021, arXiv:2106.01345); mode cache: over the whole history
-dc     Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022)
+dc     Decision ConvFormer (Kim et al. 2023, arXiv:2310.03022); with `filters` of the model 3, one for each token
 ds4    Decision S4 (Bar-David et al. 2023, arXiv:2306.05167): one fused token a step, whole episodes
 lram   large recurrent action models (Schmied et al. 2024, arXiv:2410.22391): no actions in the context
 cdt    Constrained Decision Transformer (Liu et al. 2023, arXiv:2302.07351): see `constrained`

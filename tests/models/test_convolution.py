@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl_seq import ops
+from jaxrl_seq.models import CausalConvolution
 
 
 def twin(u, weights, history, reset):
@@ -58,6 +59,23 @@ def test_convolution_and_its_gradient(steps, kernel, shared):
             y, state = ops.causal_conv1d_step(u[t], weights, state, jnp.asarray(reset[t]))
             np.testing.assert_allclose(y, got[0][t], atol=1e-12)
         np.testing.assert_allclose(state, got[1], atol=1e-12)
+
+
+def test_filters_take_turns_from_the_reset_on():
+    rng = np.random.default_rng(0)
+    layer, one = CausalConvolution(4, 3, filters=2), CausalConvolution(4, 3)
+    x, reset = rng.normal(size=(7, 2, 4)).astype(np.float32), np.zeros((7, 2), bool)
+    reset[0], reset[3, 1] = True, True
+    weights, bias = rng.normal(size=(2, 3, 4)), rng.normal(size=4)
+    _, y = layer.apply({"params": {"weights": weights, "bias": bias}}, layer.initialize_carry((2,)), x, reset)
+    alone = [
+        np.asarray(one.apply({"params": {"weights": w[None], "bias": bias}}, one.initialize_carry((2,)), x, reset)[1])
+        for w in weights
+    ]
+    turns = np.stack([np.arange(7) % 2, [0, 1, 0, 0, 1, 0, 1]], axis=1)
+    want = np.where(turns[..., None] == 0, *alone)
+    np.testing.assert_allclose(y, want, atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"heads": 2, "window": 7, "clipped": True, "sink": True, "qk_norm": True, "block": "post_norm"},
     ),
     "gru 2 layers": ("gru", {"layers": 2}),
+    "convformer turns": ("convformer", {"kernel": 4, "filters": 3}),
     "s5 blocks": ("s5", {"layers": 2, "state": 16, "blocks": 2, "discretization": "bilinear", "impl": "associative"}),
     "transformer experts": ("transformer", {"heads": 2, "window": 8, "ffn": "moe"}),
     "agalite waves": ("agalite", {"heads": 1, "frequencies": 3, "impl": "associative"}),
