@@ -3,7 +3,7 @@
 Sources: Cherepanov et al. 2023 (RATE, arXiv:2306.09459), Kim et al. 2023 (Decision ConvFormer, arXiv:2310.03022),
 Bar-David et al. 2023 (Decision S4, arXiv:2306.05167), Schmied et al. 2024 (LRAM, arXiv:2410.22391). The cue of a
 T-maze of 30 cells lies outside of windows of 10 steps; in a maze of 5 cells it lies inside. The point mass needs no
-memory: there a quarter of the parameters must do. Expected: about 20 minutes on two cores with 3 seeds.
+memory: there a quarter of the parameters must do. Expected: about 40 minutes on two cores with 3 seeds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MAZE: dict[str, Any] = {"recipe": "expert", "steps": 20_000, "updates": 600, "ba
 MASS: dict[str, Any] = {"recipe": "eps-mix", "steps": 50_000, "updates": 2000, "batch": 64}
 GPT = {"width": 48, "layers": 2, "heads": 4, "context": 30}
 SMALL_GPT = GPT | {"width": 64}
+SMALL_LSTM = {"width": 48, "layers": 1}
 TURNS = {"filters": 3}
 """One for each token of a step."""
 MEAN = {"head": "auto"}
@@ -49,12 +50,13 @@ SETTINGS = (
     *_mazes("dc", {"width": 48, "layers": 4} | TURNS, window=10),
     *_mazes("rate", {"width": 48, "layers": 1}, updates=(1500, 3000)),
     *_mazes("ds4", {"width": 32, "layers": 1}, updates=(1500, 1500)),
-    *_mazes("lram", {"width": 48, "layers": 1}),
+    *_mazes("lram", SMALL_LSTM),
     Setting("dt, point mass", MARKOV, "dt", sizes=SMALL_GPT, options={"window": 10}, **MASS),
-    Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2} | TURNS, **MASS),
+    replace(Setting("dc, point mass", MARKOV, "dc", sizes={"width": 48, "layers": 2} | TURNS, **MASS), updates=4000),
     Setting("ds4, point mass", MARKOV, "ds4", sizes={"width": 32, "layers": 1}, **MASS),
-    Setting(
-        "lram, point mass", MARKOV, "lram", sizes={"width": 48, "layers": 1}, options=MEAN, hyper={"lr": 2e-3}, **MASS
+    replace(
+        Setting("lram, point mass", MARKOV, "lram", sizes=SMALL_LSTM, options=MEAN, hyper={"lr": 2e-3}, **MASS),
+        updates=3000,
     ),
 )
 LATENCY = (64, 1024)
