@@ -85,7 +85,7 @@ def test_targets_equal_a_slow_twin(model):
 def test_every_method_moves_all_its_networks(name, head, continuous):
     world = World(continuous)
     learner = critic(name, world, value_head=head)
-    hyper = learner.hyper(recorded(world), warmup_updates=1.0, weight_decay=0.0)
+    hyper = learner.hyper(recorded(world), warmup_updates=1.0, weight_decay=0.0, polyak=0.005)
 
     @jax.jit
     def go(hyper: Any) -> Any:
@@ -155,14 +155,20 @@ def test_a_sure_thing_is_preferred_to_luck(name, head):
 
 
 @pytest.mark.slow
-def test_a_puck_is_steered_better_than_the_data_shows():
+def test_a_puck_is_steered_better_than_by_imitation():
+    """By values, which must have come a long way: the cheapest single step is not to push at all."""
     env, params = make("point_mass,limit=20")
-    data = make_dataset("eps-mix", env, params, jax.random.key(0), 8000)
+    seeds = range(3)
+    sets = [make_dataset("eps-mix", env, params, jax.random.key(seed), 8000) for seed in seeds]
 
     def score(learner: Any) -> float:
-        hyper = learner.hyper(data, env_params=params, decay_updates=1000.0, lr=2e-3)
-        run = train(learner, hyper, total_steps=1000 * learner.steps_per_update, evaluations=1, progress=False)
-        return run.summary["eval_return_mean"]
+        returns = []
+        for seed, data in zip(seeds, sets, strict=True):
+            hyper = learner.hyper(data, env_params=params, decay_updates=1000.0, lr=2e-3)
+            steps = 1000 * learner.steps_per_update
+            run = train(learner, hyper, total_steps=steps, evaluations=1, progress=False, seed=seed)
+            returns.append(run.summary["eval_return_mean"])
+        return float(np.mean(returns))
 
     def model() -> Any:
         return make_model("mlp", width=64, layers=1)
