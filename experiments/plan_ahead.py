@@ -1,9 +1,11 @@
-"""Planning in a language model of trajectories: searching beats imitating, which is as good as what was imitated.
+"""Planning in a language model of trajectories: searching beats imitating, which beats what was imitated.
 
 Source: Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039). The point mass of linear dynamics and quadratic
-cost; data of a policy on its way to the best. All play the same network. Sampled imitation should equal what it
-imitates: a claim that it beats it is the paper's order of methods, not what theory promises. Expected: about 15 minutes
-on two cores.
+cost; data of the expert, of whose actions every episode has another share at random. All play the same network.
+Imitation beats what it imitates where it never says the unlikely, most of which was noise: it draws from the search's
+own nucleus. The control says everything as often as the data do, and at best equals them. A policy on its way to the
+best (the recipe "medium") was too near to noise to be cloned: sampled imitation of it earned what it did, -1.2 [-18.9,
+9.9] more. Expected: about 15 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ SETTING = Setting(
     "tt",
     "point_mass",
     "tt",
-    recipe="medium",
+    recipe="eps-mix",
     model="gpt",
     steps=20_000,
     sizes=SIZES["gpt"] | {"context": 70},
-    updates=2000,
+    updates=1000,
     batch=64,
     options={"bins": 32, "window": 10, "num_envs": 32},
 )
@@ -35,7 +37,8 @@ SEARCHES = {
     "beam 16 x 2, 5 steps": Search(16, 2, 5),
     "beam 16 x 2, 1 step": Search(16, 2, 1),
     "the likeliest action": Search(1, 1, 1, 0.0),
-    "sampled imitation": Search(1, 1, 1, 1.0),
+    "sampled imitation": Search(1, 1, 1),
+    "sampled imitation, unlikely words too": Search(1, 1, 1, 1.0),
 }
 
 
@@ -50,7 +53,7 @@ def learn(seed: int) -> dict[str, Any]:
     returns = {}
     for name, search in SEARCHES.items():
         judge = replace(learner, search=search)
-        episodes = 1 if search.beam > 1 else 4  # of 32 worlds; a search costs as much as it is wide
+        episodes = 1 if search.beam > 1 else 8  # of 32 worlds; a search costs as much as it is wide
         played = jax.jit(lambda state, key, judge=judge, num=episodes: judge.evaluate(state, hyper, key, episodes=num))
         returns[name] = float(played(state, jax.random.key(100 + seed)).means()["return_mean"])
     return {"returns": returns, "wall_s": run.summary["wall_s"]}
@@ -68,15 +71,14 @@ def measure(arguments: Arguments) -> Findings:
         print(seed, parts[-1], flush=True)
     _, _, data = data_of(SETTING.env, SETTING.recipe, SETTING.steps)
     returns = {name: np.array([part["returns"][name] for part in parts]) for name in SEARCHES}
-    imitated = returns["sampled imitation"]
     behaviour = float(data.stats.return_mean)
     rows = [{"acts by": name, "return": str(bootstrap_ci(values))} for name, values in returns.items()]
     rows.append({"acts by": "what made the data", "return": f"{behaviour:.2f}"})
     rows += [{"acts by": name, "return": f"{value:.2f}"} for name, value in dict(data.meta.reference).items()]
-    searched = returns["beam 16 x 2, 5 steps"]
+    searched, imitated = returns["beam 16 x 2, 5 steps"], returns["sampled imitation"]
     claims = [
         claim("beam", f"return of the search less that of sampled imitation; {seeds} seeds", searched - imitated, 0.0),
-        claim("imitation", f"sampled imitation less the data's mean return; {seeds} seeds", imitated - behaviour, -0.5),
+        claim("imitation", f"sampled imitation less the data's mean return; {seeds} seeds", imitated - behaviour, 0.0),
     ]
     return Findings(claims, seeds, 0, tables={"Mean return over seeds": rows})
 

@@ -7,9 +7,21 @@ them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from experiments.common import Arguments, Claim, Findings, curve, last_evaluation, run_experiment, train_seeds
+import numpy as np
+
+from experiments.common import (
+    Arguments,
+    Claim,
+    Findings,
+    curve,
+    last_evaluation,
+    remembered,
+    run_experiment,
+    train_seeds,
+)
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import VecEnv, make
 from jaxrl_seq.models import make_model
@@ -20,30 +32,37 @@ MODELS = ("gru", "lstm", "min_gru", "lru", "s5", "mamba2", "gated_delta_net", "g
 STEPS = {20: 400_000, 100: 1_000_000}
 
 
+def learn(name: str, length: int, steps: int, seeds: int) -> dict[str, Any]:
+    """Success of every seed [S], its curve and what the training took; plain data."""
+    options: dict[str, Any] = {"layers": 1} | ({"window": length + 4} if name == "gtrxl" else {})
+    env, params = make(f"tmaze,length={length}")
+    agent = ActorCritic.for_env(env, make_model(name, width=64, **options))
+    learner = PPO(VecEnv(env, 64), agent, num_steps=length + 2)
+    hyper = PPOHyper(anneal_updates=steps / learner.steps_per_update, env_params=params)
+    run = train_seeds(learner, hyper, seeds=seeds, total_steps=steps, evaluations=1, eval_episodes=16)
+    took = {key: run.summary[key] for key in ("steps", "steps_per_second", "wall_s")}
+    return {"success": last_evaluation(run, "success"), "curve": curve(run, "success")} | took
+
+
 def measure(arguments: Arguments) -> Findings:
     seeds = arguments.seeds or (3 if arguments.scale == "cpu" else 16)
     lengths = dict(STEPS) if arguments.scale == "cpu" else STEPS | {500: 10_000_000}
     claims, curves, rows, total = [], {}, [], 0
     for length, steps in lengths.items():
         for name in MODELS:
-            options: dict[str, Any] = {"layers": 1} | ({"window": length + 4} if name == "gtrxl" else {})
-            env, params = make(f"tmaze,length={length}")
-            agent = ActorCritic.for_env(env, make_model(name, width=64, **options))
-            learner = PPO(VecEnv(env, 64), agent, num_steps=length + 2)
-            hyper = PPOHyper(anneal_updates=steps / learner.steps_per_update, env_params=params)
-            run = train_seeds(learner, hyper, seeds=seeds, total_steps=steps, evaluations=1, eval_episodes=16)
-            success = last_evaluation(run, "success")
-            interval = bootstrap_ci(success)
+            part = f"{name}, {length}, {steps} steps, {seeds} seeds"
+            found = remembered("tmaze_memories", part, functools.partial(learn, name, length, steps, seeds))
             text = f"{name} on the T-maze of {length} steps, success over {seeds} seeds"
+            interval = bootstrap_ci(np.array(found["success"]))
             claims.append(Claim.of(f"{name}/{length}", text, interval, 0.95, "above"))
-            curves[f"{name}/{length}"] = curve(run, "success")
-            speed = round(run.summary["steps_per_second"])
+            curves[f"{name}/{length}"] = found["curve"]
+            each = " ".join(f"{x:.2f}" for x in found["success"])
             rows.append(
-                {"length": length, "model": name, "success of each seed": " ".join(f"{x:.2f}" for x in success)}
-                | {"steps/s, all seeds": speed}
+                {"length": length, "model": name, "success of each seed": each}
+                | {"steps/s, all seeds": round(found["steps_per_second"])}
             )
-            total += run.summary["steps"] * seeds
-            print(rows[-1], f"{run.summary['wall_s']:.0f} s", flush=True)
+            total += found["steps"] * seeds
+            print(rows[-1], f"{found['wall_s']:.0f} s", flush=True)
     return Findings(claims, seeds, total, curves, {"T-maze with eight memories": rows})
 
 
