@@ -244,6 +244,6 @@ def test_searching_beats_imitating_which_beats_what_was_imitated():
         return float(found.means()["return_mean"])
 
     # a clone at best equals what it clones; one that never says the unlikely leaves out most of the noise
-    planned, imitated = played(Search(beam=16), 1), played(Search(1, 1, 1), 8)
+    planned, imitated, cloned = played(Search(beam=16), 1), played(Search(1, 1, 1), 8), played(Search(1, 1, 1, 1.0), 8)
     behaviour = float(data.stats.return_mean)
-    assert planned > imitated + 50 and imitated > behaviour + 1.0, (planned, imitated, behaviour)
+    assert planned > cloned + 50 and planned > imitated > behaviour + 1.0, (planned, imitated, cloned, behaviour)
