@@ -161,18 +161,18 @@ def test_a_puck_is_steered_better_than_by_imitation():
     seeds = range(3)
     sets = [make_dataset("eps-mix", env, params, jax.random.key(seed), 8000) for seed in seeds]
 
-    def score(learner: Any) -> float:
+    def score(learner: Any) -> np.ndarray:
         returns = []
         for seed, data in zip(seeds, sets, strict=True):
             hyper = learner.hyper(data, env_params=params, decay_updates=1000.0, lr=2e-3)
             steps = 1000 * learner.steps_per_update
             run = train(learner, hyper, total_steps=steps, evaluations=1, progress=False, seed=seed)
             returns.append(run.summary["eval_return_mean"])
-        return float(np.mean(returns))
+        return np.array(returns)
 
     def model() -> Any:
         return make_model("mlp", width=64, layers=1)
 
     imitated = score(make_method("bc", env, model(), batch=128))
     for name in ("td3bc", "iql", "cql"):
-        assert score(make_critic(name, env, model(), batch=128)) > imitated, name
+        assert np.all(score(make_critic(name, env, model(), batch=128)) > imitated), name

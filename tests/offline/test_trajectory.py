@@ -246,4 +246,5 @@ def test_searching_beats_imitating_which_beats_what_was_imitated():
     # a clone at best equals what it clones; one that never says the unlikely leaves out most of the noise
     planned, imitated, cloned = played(Search(beam=16), 1), played(Search(1, 1, 1), 8), played(Search(1, 1, 1, 1.0), 8)
     behaviour = float(data.stats.return_mean)
-    assert planned > cloned + 50 and planned > imitated > behaviour + 1.0, (planned, imitated, cloned, behaviour)
+    assert planned > max(cloned + 50, imitated + 0.5), (planned, imitated, cloned)
+    assert imitated > behaviour + 1.0, (imitated, behaviour)
