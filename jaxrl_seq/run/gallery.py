@@ -50,9 +50,14 @@ def _row(name: str, presets: tuple[str, ...], env: Env) -> str:
     said = f"<br>presets: {' '.join(f'`{preset}`' for preset in presets)}" if presets else ""
     text = f"**`{name}`** {_summary(env)}{said}<br>*{env.paper}*"
     steps = f"{env.horizon}{'*' if env.time_limit == 'truncate' else ''}"
-    returns = [f"{reference[k]:.3g}" if k in reference else "-" for k in ("random", "reactive", "expert")]
+    returns = [_number(reference[k]) if k in reference else "-" for k in ("random", "reactive", "expert")]
     cells = [f'<img src="{name}.gif" width="{WIDTH // 2}">', text, _size(env.observation_space())]
     return f"| {' | '.join([*cells, _size(env.action_space()), steps, *returns])} |"
+
+
+def _number(value: float) -> str:
+    """Three digits. What a linear solve leaves of a zero differs between processors, so it is written as 0."""
+    return f"{0.0 if abs(value) < 1e-9 else value:.3g}"
 
 
 def _summary(env: Env) -> str:
