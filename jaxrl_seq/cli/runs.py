@@ -183,6 +183,10 @@ class Eval:
     in_context: int | None = None
     """Play trials of that many episodes instead, on held-out tasks, beside anchors and controls; for runs with --trial.
     The report shows them."""
+    temperature: float = 1.0
+    """With --in-context: logits are divided by it; below 1 samples keep less of the noise of what was imitated."""
+    warm_episodes: int = 0
+    """With --temperature: episodes of a trial that are sampled at temperature 1 before it holds."""
     json: bool = False
     """Print JSON."""
 
@@ -196,6 +200,8 @@ def evaluate(words: list[str]) -> int:
     options = tyro.cli(Eval, args=words, prog="jaxrl-seq eval", config=(tyro.conf.PositionalRequiredArgs,))
     if options.in_context is not None:
         return _eval_in_context(options)
+    if (options.temperature, options.warm_episodes) != (1.0, 0):
+        raise ValueError("--temperature and --warm-episodes are for trials: add --in-context N.")
     results = play_run(load(options.run), Path(options.run), options.episodes, options.seed)
     if options.json:
         print(json.dumps(results, indent=2))
@@ -221,7 +227,7 @@ def _eval_in_context(options: Eval) -> int:
     if episodes is None or episodes < 1:
         raise ValueError(f"--in-context {episodes}: give at least 1 episode.")
     folder = Path(options.run)
-    result = judge_run(load(folder), folder, episodes, options.seed)
+    result = judge_run(load(folder), folder, episodes, options.seed, options.temperature, options.warm_episodes)
     write(folder, result)
     write_report(folder)
     print(json.dumps(jsonable(result), indent=2) if options.json else show(result))

@@ -32,7 +32,7 @@ class View:
     inputs: Inputs
     """As a network gets them: `obs` is {"obs", "first_inner"}; `first` opens a trial."""
     state: TrialState
-    """The environment's own state, which only oracles look at."""
+    """The environment's own state, of which only oracles see more than the number of the episode."""
 
     @property
     def obs(self) -> PyTree:
@@ -102,6 +102,9 @@ class AgentPolicy:
     """The most likely action instead of a sampled one."""
     temperature: float = struct.field(pytree_node=False, default=1.0)
     """Logits are divided by it: below 1 samples keep less of the noise of what was imitated. For discrete actions."""
+    warm_episodes: int = struct.field(pytree_node=False, default=0)
+    """Episodes of a trial that are sampled as they were learnt, at temperature 1, before `temperature` holds. A network
+    that imitates a search should search first: cold from the start, it takes its first guesses for knowledge."""
 
     def init(self, key: Array, num: int) -> PyTree:
         return self.agent.initialize_carry((num,))
@@ -112,7 +115,8 @@ class AgentPolicy:
         if self.temperature != 1.0:
             if isinstance(self.agent.action_space, Box):
                 raise ValueError(f"temperature is for discrete actions, and these are {self.agent.action_space}.")
-            decision = replace(decision, policy_params=decision.policy_params / self.temperature)
+            temperature = jnp.where(view.state.episode < self.warm_episodes, 1.0, self.temperature)[:, None]
+            decision = replace(decision, policy_params=decision.policy_params / temperature)
         policy = self.agent.policy(decision, inputs)
         action = policy.mode() if self.greedy else policy.sample(key)
         return memory, to_env(self.agent.action_space, action), policy.log_prob(action)

@@ -89,17 +89,41 @@ def judge(
     }
 
 
-def judge_learner(learner: Any, hyper: Any, state: Any, seeds: int, episodes: int = 0, seed: int = 0) -> dict[str, Any]:
+def judge_learner(
+    learner: Any,
+    hyper: Any,
+    state: Any,
+    seeds: int,
+    episodes: int = 0,
+    seed: int = 0,
+    temperature: float = 1.0,
+    warm_episodes: int = 0,
+) -> dict[str, Any]:
     """`judge` of a learner's state, with a leading lane axis if there are several `seeds`. 0 episodes: as in training.
+    `temperature` and `warm_episodes` are `AgentPolicy`'s.
 
-    Raises ValueError for a learner that does not learn in trials.
+    Raises ValueError for a learner that does not learn in trials, and for a temperature that it cannot act with.
     """
     trial = require_trials(learner)
+    if temperature <= 0 or warm_episodes < 0:
+        raise ValueError(f"temperature {temperature}, warm_episodes {warm_episodes}: above 0, and not negative.")
     if episodes:
         trial = replace(trial, episodes=episodes, steps=0)
     policy = learner.recipe.policy if hasattr(learner, "recipe") else partial(AgentPolicy, learner.agent)
+
+    def player(params: Any, greedy: bool) -> Any:
+        """The learner's policy, at the temperature that was asked for."""
+        plain = policy(params, greedy)
+        if temperature == 1.0:
+            return plain
+        if not isinstance(plain, AgentPolicy):
+            raise ValueError(f"temperature is for networks with a carry; this agent is a {type(plain).__name__}.")
+        return plain.replace(temperature=temperature, warm_episodes=warm_episodes)  # pyright: ignore
+
     lanes = [lane(state, i).params for i in range(seeds)] if seeds > 1 else [state.params]
-    return judge(policy, lanes, trial, getattr(hyper, "env_params", None), seed=seed)
+    result = judge(player, lanes, trial, getattr(hyper, "env_params", None), seed=seed)
+    warm = f" after {warm_episodes} episodes at 1" if warm_episodes else ""
+    return result | ({} if temperature == 1.0 else {"acting": f"sampled at temperature {temperature:g}{warm}"})
 
 
 def trials(learner: Any) -> TrialEnv | None:
@@ -142,9 +166,10 @@ def show(result: dict[str, Any]) -> str:
         {"episode": name} | {str(k): f"{row['mean'][k - 1]:.2f}" for k in shown_episodes(result["episodes"])}
         for name, row in result["rows"].items()
     ]
+    acting = f", {result['acting']}" if "acting" in result else ""
     return (
         f"{result['episodes']} episodes ({result['steps']} steps) on {result['tasks']} {kind}, "
-        f"{result['streams']} trials of each seed; 95 % intervals over {unit}\n\n"
+        f"{result['streams']} trials of each seed{acting}; 95 % intervals over {unit}\n\n"
         f"return per episode\n{table(curves)}\n\n{table(numbers)}"
     )
 

@@ -36,12 +36,15 @@ def play_run(config: Config, folder: Path, episodes: int, seed: int = 0) -> dict
     return results
 
 
-def judge_run(config: Config, folder: Path, episodes: int, seed: int = 0) -> dict[str, Any]:
-    """Trials of `episodes` episodes of the last good checkpoint; see `in_context.judge`. ValueError without trials."""
+def judge_run(
+    config: Config, folder: Path, episodes: int, seed: int = 0, temperature: float = 1.0, warm_episodes: int = 0
+) -> dict[str, Any]:
+    """Trials of `episodes` episodes of the last good checkpoint; see `in_context.judge_learner`. ValueError without
+    trials."""
     learner, hyper = config.build()
     require_trials(learner)
     _, _, state = _restore(config, folder, seed)
-    return judge_learner(learner, hyper, state, config.run.num_seeds, episodes, seed)
+    return judge_learner(learner, hyper, state, config.run.num_seeds, episodes, seed, temperature, warm_episodes)
 
 
 def record_run(

@@ -222,10 +222,11 @@ def _in_context(result: Mapping[str, Any]) -> str:
         return ""
     kind = "held-out tasks" if result.get("held_out") is True else "tasks"
     unit = "tasks" if result.get("seeds") == 1 else "seeds"
+    acting = f", {web.show(result['acting'])}" if "acting" in result else ""
     words = (
-        f"{web.show(result.get('tasks'))} {kind}, trials of {web.show(result.get('episodes'))} episodes; the band is a "
-        f"95 % interval over {unit}. zero and shuffled reward: the agent is shown no reward, or another trial's. "
-        "memory emptied: it starts every episode without one. wrong task: the task changes half-way, unsaid."
+        f"{web.show(result.get('tasks'))} {kind}, trials of {web.show(result.get('episodes'))} episodes{acting}; the "
+        f"band is a 95 % interval over {unit}. zero and shuffled reward: the agent is shown no reward, or another "
+        "trial's. memory emptied: it starts every episode without one. wrong task: the task changes half-way, unsaid."
     )
     return web.figure("Return per episode in context", charts.context_chart(curves, (11.4, 3.9)), words)
 

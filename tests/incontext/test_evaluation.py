@@ -14,6 +14,7 @@ from flax import struct
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.agents.actor_critic import example_inputs
 from jaxrl_seq.envs import Box, Discrete, TaskEnv, TrialEnv, opening, transition
+from jaxrl_seq.envs.core.trials import TrialState
 from jaxrl_seq.envs.core.vector import Inputs
 from jaxrl_seq.incontext.evaluation import (
     anchors,
@@ -243,12 +244,13 @@ def test_a_network_is_a_policy_like_others():
     assert scores.returns.shape == (3, 6) and scores.finished.all()
 
 
-def test_a_lower_temperature_sharpens_what_is_sampled():
+def test_a_lower_temperature_sharpens_what_is_sampled_once_warm_episodes_are_over():
     policy = network()
     _, timestep = jax.vmap(TRIAL.reset_to, in_axes=(0, 0, None))(jax.random.split(jax.random.key(0), 3), TASKS, ())
     opens = jnp.ones((3, 1))
     inputs = Inputs(timestep.obs | {"first_inner": opens}, jnp.zeros(3, jnp.int32), jnp.ones(3), jnp.ones(3, bool))
-    carry, view, key = policy.init(jax.random.key(0), 3), View(inputs, ()), jax.random.key(2)  # pyright: ignore
+    state = TrialState(TASKS, (), jnp.arange(3), jnp.zeros(3), jnp.zeros(3), jnp.zeros(3))
+    carry, view, key = policy.init(jax.random.key(0), 3), View(inputs, state), jax.random.key(2)
     grown = jax.tree.map(lambda x: 3 * jax.random.normal(jax.random.key(x.size), x.shape), policy.params)
     policy = policy.replace(params=grown)
     logits = policy.agent.recurrent(grown, carry, inputs, inputs.first)[1].policy_params
@@ -260,6 +262,9 @@ def test_a_lower_temperature_sharpens_what_is_sampled():
         {"temperature": 1e-4}, {"greedy": True}
     ))  # fmt: skip
     np.testing.assert_array_equal(cold, likeliest)
+    log_probs = {t: policy.replace(temperature=t).act(key, carry, view)[2] for t in (1.0, 0.5)}
+    warm = policy.replace(temperature=0.5, warm_episodes=2).act(key, carry, view)[2]
+    np.testing.assert_allclose(warm, jnp.where(jnp.arange(3) < 2, log_probs[1.0], log_probs[0.5]), atol=1e-5)
 
 
 def test_an_emptied_memory_is_a_fresh_one():

@@ -99,13 +99,16 @@ def test_in_context_evaluation_has_anchors_and_controls(trials, capsys):
     """`train` leaves one of as many episodes as it learnt with; `eval` makes it longer, for people and machines."""
     before = json.loads((trials / "in_context.json").read_text())
     assert (before["episodes"], before["tasks"], before["seeds"], before["held_out"]) == (3, 3, 2, True)
-    assert main(["eval", str(trials), "--in-context", "12", "--json"]) == 0
+    words = ["eval", str(trials), "--in-context", "12", "--temperature", "0.5", "--warm-episodes", "3"]
+    assert main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((trials / "in_context.json").read_text())
     text = show(result)
     for part in ("12 episodes (48 steps) on 3 held-out tasks", "over seeds", "last 2 episodes", "wrong task", "oracle"):
         assert part in text, part
-    assert "Return per episode in context" in (trials / "report.html").read_text()
+    assert "temperature 0.5 after 3 episodes at 1" in text
+    report = (trials / "report.html").read_text()
+    assert "Return per episode in context" in report and "temperature 0.5" in report
     rows = result["rows"]
     assert len(rows) == 9 and all(len(row["mean"]) == 12 for row in rows.values())
     assert rows["oracle"]["mean"][0] >= rows["sweeper"]["mean"][1] >= rows["sweeper"]["mean"][0]
@@ -130,6 +133,8 @@ def test_in_context_needs_trials(run, capsys):
     assert "train with --trial.episodes" in capsys.readouterr().err
     assert main(["eval", str(run), "--in-context", "0"]) == 2
     assert "at least 1 episode" in capsys.readouterr().err
+    assert main(["eval", str(run), "--temperature", "0.5"]) == 2
+    assert "add --in-context" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
