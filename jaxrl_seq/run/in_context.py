@@ -107,6 +107,8 @@ def judge_learner(
     trial = require_trials(learner)
     if temperature <= 0 or warm_episodes < 0:
         raise ValueError(f"temperature {temperature}, warm_episodes {warm_episodes}: above 0, and not negative.")
+    if warm_episodes and temperature == 1.0:
+        raise ValueError(f"warm_episodes {warm_episodes}: all are at temperature 1; give a temperature as well.")
     if episodes:
         trial = replace(trial, episodes=episodes, steps=0)
     policy = learner.recipe.policy if hasattr(learner, "recipe") else partial(AgentPolicy, learner.agent)

@@ -109,6 +109,9 @@ def test_in_context_evaluation_has_anchors_and_controls(trials, capsys):
     assert "temperature 0.5 after 3 episodes at 1" in text
     report = (trials / "report.html").read_text()
     assert "Return per episode in context" in report and "temperature 0.5" in report
+    for options, message in (["--temperature", "0"], "above 0"), (["--warm-episodes", "3"], "give a temperature"):
+        assert main(["eval", str(trials), "--in-context", "12", *options]) == 2
+        assert message in capsys.readouterr().err
     rows = result["rows"]
     assert len(rows) == 9 and all(len(row["mean"]) == 12 for row in rows.values())
     assert rows["oracle"]["mean"][0] >= rows["sweeper"]["mean"][1] >= rows["sweeper"]["mean"][0]
