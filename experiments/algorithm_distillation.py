@@ -18,6 +18,7 @@ AD's temperature (after all had been sampled); the 20 episodes of AD^eps' search
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +47,10 @@ from jaxrl_seq.run.stats import bootstrap_ci
 
 EPISODES, REPEATS = 45, 16
 HELD_OUT = 0.1
-PLAYED = {
-    "agent": (1.0, 0.0, 1.0, 0),
-    "sharpened": (1.0, 0.0, 0.5, 0),
-    "sharpest": (1.0, 0.0, 0.25, 0),
-    "warm, then sharpest": (1.0, 0.0, 0.25, 20),
-    "zero reward": (0.0, 0.0, 1.0, 0),
-    "zero reward, sharpened": (0.0, 0.0, 0.5, 0),
-    "shuffled reward": (0.0, 1.0, 1.0, 0),
-    "shuffled reward, sharpened": (0.0, 1.0, 0.5, 0),
-}
-"""The shares of its own reward and of another stream's that it sees, the temperature that it acts with, and how
-many episodes are sampled at temperature 1 before it."""
+REWARDS = {"": (1.0, 0.0), "zero reward, ": (0.0, 0.0), "shuffled reward, ": (0.0, 1.0)}
+"""The shares of its own reward and of another stream's that the network sees."""
+ACTING = {"sampled": (1.0, 0), "sharpened": (0.5, 0), "sharpest": (0.25, 0), "searching": (0.25, 20)}
+"""The temperature that it acts with, and how many episodes are sampled at temperature 1 before."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +100,9 @@ def learn(setting: Setting, seed: int, updates: int) -> dict[str, Any]:
 
     judged = jax.jit(judge, static_argnums=(3, 4))
     curves: dict[str, list[float]] = {"source": source.tolist()}
-    for name, (share, others, *how) in PLAYED.items():
-        scores = jax.device_get(judged(run.state.params, jnp.float32(share), jnp.float32(others), *how))
-        curves[name] = mean_curve(scores.returns, scores.finished).tolist()
+    for (seen, shares), (name, how) in itertools.product(REWARDS.items(), ACTING.items()):
+        scores = jax.device_get(judged(run.state.params, *map(jnp.float32, shares), *how))
+        curves[seen + name] = mean_curve(scores.returns, scores.finished).tolist()
     return {"curves": curves, "wall_s": run.summary["wall_s"], "steps": run.summary["steps"]}
 
 
@@ -137,7 +130,7 @@ def measure(arguments: Arguments) -> Findings:
 
             part = remembered("algorithm_distillation", f"{name} {seed} {updates} {setting}", one)
             found.setdefault(name, []).append(part)
-            curve = np.array(part["curves"]["agent"])
+            curve = np.array(part["curves"]["sampled"])
             print(name, seed, f"{part['wall_s']:.0f} s", curve[:: EPISODES // 9].round(2), flush=True)
 
     curves = {
@@ -150,7 +143,7 @@ def measure(arguments: Arguments) -> Findings:
 
 
 def _claims(found: dict[str, list[Any]], seeds: int) -> list[Claim]:
-    def end(name: str, what: str = "agent") -> np.ndarray:
+    def end(name: str, what: str = "sampled") -> np.ndarray:
         return np.array([np.mean(part["curves"][what][-5:]) for part in found[name]])
 
     def rise(name: str, what: str) -> np.ndarray:
@@ -158,7 +151,7 @@ def _claims(found: dict[str, list[Any]], seeds: int) -> list[Claim]:
 
     same_time = EPISODES // Q_LEARNING.every
     source = np.array([np.mean(part["curves"]["source"][same_time - 1 :][:2]) for part in found["ad"]])
-    ratio = end("ad-eps", "warm, then sharpest") / np.array([demonstrator_return(seed) for seed in range(seeds)])
+    ratio = end("ad-eps", "searching") / np.array([demonstrator_return(seed) for seed in range(seeds)])
     last = f"of the last 5 of {EPISODES} episodes, on held-out goals"
     what = {
         "ad/end": (
@@ -197,6 +190,18 @@ def _claims(found: dict[str, list[Any]], seeds: int) -> list[Claim]:
             ratio,
             1.5,
             "above",
+        ),
+        "ad-eps/zero-reward": (
+            "AD^eps at the same temperatures, without rewards: rise to the mean of those episodes",
+            rise("ad-eps", "zero reward, searching"),
+            2.0,
+            "below",
+        ),
+        "ad-eps/shuffled": (
+            "AD^eps at the same temperatures, with another task's rewards: the same rise",
+            rise("ad-eps", "shuffled reward, searching"),
+            2.0,
+            "below",
         ),
     }
     return [

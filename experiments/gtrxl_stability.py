@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.common import Arguments, Claim, Findings, curve, last_evaluation, run_experiment, train_seeds
+from experiments.common import TMAZE, Arguments, Claim, Findings, curve, last_evaluation, run_experiment, train_seeds
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import VecEnv, make
 from jaxrl_seq.models import make_model
@@ -32,7 +32,7 @@ def measure(arguments: Arguments) -> Findings:
     for model in MODELS:
         for rate in LEARNING_RATES:
             learner = PPO(VecEnv(env, 64), ActorCritic.for_env(env, make_model(model, **SIZE)), num_steps=63)
-            hyper = PPOHyper(lr=rate, anneal_updates=TOTAL_STEPS / learner.steps_per_update, env_params=params)
+            hyper = PPOHyper(lr=rate, anneal_updates=TOTAL_STEPS / learner.steps_per_update, env_params=params, **TMAZE)
             run = train_seeds(learner, hyper, seeds=seeds, total_steps=TOTAL_STEPS, evaluations=1, eval_episodes=16)
             success = last_evaluation(run, "success")
             failed[model].append(~(success >= SOLVED))  # a diverged run (nan) has failed too
