@@ -6,7 +6,8 @@ import collections
 
 import jax
 import pytest
-from broken_envs import BROKEN, Recall
+from broken_envs import BROKEN
+from recall_env import Recall
 
 from jaxrl_seq.envs import check_env
 from jaxrl_seq.envs.checking import CHECKS, EnvCheckError
