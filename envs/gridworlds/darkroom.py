@@ -65,20 +65,20 @@ class _Room(TaskEnv[Any, tuple[()]]):
         place = jnp.stack([state.cell // self.size, state.cell % self.size])
         return place.astype(jnp.float32) / (self.size - 1) if self.coordinates else place
 
-    def _moved(self, cell: Array, action: Array) -> Array:
+    def moved(self, cell: Array, action: Array) -> Array:
         step = jnp.asarray(MOVES)[action]
         row, col = (jnp.clip(x + d, 0, self.size - 1) for x, d in zip(divmod(cell, self.size), step, strict=True))
         return (row * self.size + col).astype(jnp.int32)
 
-    def _toward(self, cell: Array, goal: Array) -> Array:
+    def toward(self, cell: Array, goal: Array) -> Array:
         """int32 []: a move of a shortest way: along the column first."""
         down, right = goal // self.size - cell // self.size, goal % self.size - cell % self.size
         vertical, horizontal = jnp.where(down < 0, 0, 2), jnp.where(right < 0, 3, 1)
         return jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY)).astype(jnp.int32)
 
-    def _all_toward(self, cell: Array, goal: Array) -> Array:
+    def all_toward(self, cell: Array, goal: Array) -> Array:
         """bool [A]: the moves of all shortest ways; on the goal, those that stay there."""
-        after = jax.vmap(self._moved, in_axes=(None, 0))(cell, jnp.arange(ACTIONS))
+        after = jax.vmap(self.moved, in_axes=(None, 0))(cell, jnp.arange(ACTIONS))
         return self._steps(after, goal) == jnp.maximum(self._steps(cell, goal) - 1, 0)
 
     def _steps(self, start: Any, goal: Any) -> Any:
@@ -162,7 +162,7 @@ class DarkRoom(_Room):
     ) -> tuple[DarkRoomState, TimeStep]:
         del key
         move = jnp.asarray(_ORDERS)[state.task, action] if self.permuted else action
-        cell = self._moved(state.cell, move)
+        cell = self.moved(state.cell, move)
         on_goal = cell == self.goal(state.task)
         reward = on_goal & ~state.found if self.once else on_goal
         state = replace(state, cell=cell, found=state.found | on_goal, t=state.t + 1)
@@ -172,12 +172,12 @@ class DarkRoom(_Room):
     def expert(self, key: Array, state: DarkRoomState, params: tuple[()]) -> Array:
         """A shortest way to the goal, then standing on it."""
         del key
-        move = self._toward(state.cell, self.goal(state.task))
+        move = self.toward(state.cell, self.goal(state.task))
         return jnp.asarray(_INVERSES)[state.task, move] if self.permuted else move
 
     def optimal_actions(self, state: DarkRoomState, params: tuple[()]) -> Array:
         """bool [A]: the moves of all shortest ways to the goal; all moves once nothing more is to be had."""
-        moves = self._all_toward(state.cell, self.goal(state.task))
+        moves = self.all_toward(state.cell, self.goal(state.task))
         moves = moves[jnp.asarray(_ORDERS)[state.task]] if self.permuted else moves
         return moves | (state.found if self.once else False)
 
@@ -269,7 +269,7 @@ class DarkKeyToDoor(_Room):
         self, key: Array, state: DarkKeyToDoorState, action: Array, params: tuple[()]
     ) -> tuple[DarkKeyToDoorState, TimeStep]:
         del key
-        cell = self._moved(state.cell, action)
+        cell = self.moved(state.cell, action)
         takes = (cell == state.task.key_cell) & ~state.has_key
         opens = (cell == state.task.door_cell) & state.has_key & ~state.opened
         state = replace(state, cell=cell, has_key=state.has_key | takes, opened=state.opened | opens, t=state.t + 1)
@@ -281,12 +281,12 @@ class DarkKeyToDoor(_Room):
         """A shortest way to the key, then to the door."""
         del key
         goal = jnp.where(state.has_key, state.task.door_cell, state.task.key_cell)
-        return self._toward(state.cell, goal)
+        return self.toward(state.cell, goal)
 
     def optimal_actions(self, state: DarkKeyToDoorState, params: tuple[()]) -> Array:
         """bool [A]: the moves of all shortest ways to the key, then to the door; all moves once it is open."""
         goal = jnp.where(state.has_key, state.task.door_cell, state.task.key_cell)
-        return self._all_toward(state.cell, goal) | state.opened
+        return self.all_toward(state.cell, goal) | state.opened
 
     def optimal_return(self, task: KeyDoorTask, params: tuple[()]) -> Array:
         """float32 []: over the random start."""

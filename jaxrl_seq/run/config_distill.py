@@ -148,8 +148,8 @@ class TrainDPT(_TrainDistill[Model]):
     def data(self, trial: TrialEnv, params: Any) -> dict[str, Any]:
         if not self.fresh:
             return super().data(trial, params)
-        name, *_ = self.origin.source.split(",")
-        return {"source": make_algorithm(name, trial, params)}
+        name, options = self.origin.named
+        return {"source": make_algorithm(name, trial, params, **options)}
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ class Source:
     """Where learning histories come from: `streams` copies of an algorithm on every task, recorded while they learn."""
 
     source: str = "q-learning"
-    """The algorithm: uniform, expert, noisy-expert, sweeper, thompson, ucb, greedy, lin-ucb, lin-thompson, q-learning,
-    psrl, ucb-vi, dpt-behaviour, ppo; options as in noisy-expert,max_performance=0.5 or ppo,lr=1e-3."""
+    """The algorithm: uniform, expert, noisy-expert, sweeper, roamer, posterior, thompson, ucb, greedy, lin-ucb,
+    lin-thompson, q-learning, psrl, ucb-vi, dpt-behaviour, ppo; options as in noisy-expert,max_performance=0.5 or
+    ppo,lr=1e-3."""
     source_episodes: int = 200
     """Episodes that it learns for; of ppo, updates, after each of which it plays one."""
     every: int = 4
@@ -45,6 +46,12 @@ class Source:
     source_seed: int = 0
     """Of tasks and copies."""
 
+    @property
+    def named(self) -> tuple[str, dict[str, Any]]:
+        """The algorithm's name and options."""
+        name, *pairs = self.source.split(",")
+        return name, dict(map(parse_option, pairs))
+
 
 def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False) -> History:
     """The histories of `source` on the tasks of `trial`, by one device program. ValueError for impossible sizes."""
@@ -53,9 +60,9 @@ def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False
             f"source_episodes ({source.source_episodes}), every ({source.every}) and streams ({source.streams}) must "
             "be at least 1."
         )
-    name, *pairs = source.source.split(",")
+    name, options = source.named
     record = _of_ppo if name == "ppo" else _of_algorithm
-    made = record(source, trial, params, label, **dict(map(parse_option, pairs)))
+    made = record(source, trial, params, label, **options)
 
     def run(key: Any) -> History:
         task_key, key = jax.random.split(key)
@@ -72,7 +79,7 @@ def collect(source: Source, trial: TrialEnv, params: Any, *, label: bool = False
 def _of_algorithm(
     source: Source, trial: TrialEnv, params: Any, label: bool, **options: Any
 ) -> Callable[[Any, Any], History]:
-    name, *_ = source.source.split(",")
+    name, _ = source.named
     learning = replace(trial, episodes=source.source_episodes, steps=0)
     policy = make_algorithm(name, learning, params, **options)
 

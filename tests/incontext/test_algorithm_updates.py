@@ -300,6 +300,8 @@ def test_behaviours_differ_between_streams():
         ("q-learning", "darkroom,coordinates=true", {}, "not numbers of states"),
         ("sweeper", "darkroom,permuted=true", {}, "not permuted"),
         ("sweeper", "dark_key_to_door", {}, "dark rooms"),
+        ("roamer", "odd_bandit", {}, "dark rooms"),
+        ("posterior", "darkroom", {"commit": "steps"}, "Did you mean 'step'"),
         ("noisy-expert", "point_robot", {}, "discrete actions"),
         ("noisy-expert", "darkroom", {"schedule": "lineal"}, "Did you mean 'linear'"),
     ],
@@ -329,7 +331,7 @@ def test_an_environment_is_no_trial():
 
 def test_every_name_makes_a_policy_whose_numbers_are_traced():
     specs = {"lin-": "linear_bandit", "thompson": "linear_bandit", "sweeper": "darkroom", "q-": "darkroom"}
-    specs |= {"psrl": "tabular_mdp", "ucb-vi": "tabular_mdp", "noisy": "darkroom"}
+    specs |= {"psrl": "tabular_mdp", "ucb-vi": "tabular_mdp"} | dict.fromkeys(("noisy", "roam", "post"), "darkroom")
     for name in ALGORITHMS:
         trial, params = trial_of(next((spec for start, spec in specs.items() if name.startswith(start)), "odd_bandit"))
         policy = make_algorithm(name, trial, params)

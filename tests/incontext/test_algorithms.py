@@ -18,7 +18,7 @@ from jaxrl_seq.envs import make
 from jaxrl_seq.envs.core.trials import TrialEnv
 from jaxrl_seq.incontext.algorithms import make_algorithm
 from jaxrl_seq.incontext.algorithms.bandits import lower_bounds, posterior_mean, pulls_within, suboptimality
-from jaxrl_seq.incontext.algorithms.scripted import sweep_order
+from jaxrl_seq.incontext.algorithms.dark_rooms import sweep_order
 from jaxrl_seq.incontext.histories import History, episode_returns, play
 
 
@@ -145,6 +145,52 @@ def test_sweeps_hold_every_cell_once(size: int, start: int):
 def test_sweeper_finds_what_pays_once_in_a_room_of_even_size():
     h = history("darkroom,size=6,limit=15,once=true", "sweeper", 36, episodes=8, copies=1)
     assert (np.asarray(episode_returns(h, 8))[:, -1] == 1).all()
+
+
+def test_a_roamer_goes_everywhere_and_nothing_of_it_depends_on_the_goal():
+    trial, params = trial_of("darkroom,size=4,limit=40", episodes=5)
+    policy, goals = make_algorithm("roamer", trial, params), jnp.arange(16)
+    run = jax.jit(play, static_argnums=1)
+    h, other = (run(policy, trial, tasks, jax.random.key(0), params) for tasks in (goals, goals[::-1]))
+    for name in ("obs", "action", "log_prob"):
+        np.testing.assert_array_equal(getattr(h, name), getattr(other, name))
+    assert (h.reward != other.reward).any()
+    visits = np.bincount(np.asarray(h.obs, int).reshape(-1, 2) @ [4, 1], minlength=16)
+    assert visits.min() > h.obs[..., 0].size / 16 / 5
+
+
+@pytest.mark.parametrize("commit", ["step", "episode"])
+@pytest.mark.parametrize("once", [False, True])
+def test_posterior_acts_as_enumeration_says(commit: str, once: bool):
+    """Every probability it gave an action, against all goals tried one by one."""
+    size, episodes, limit = 4, 4, 12
+    h = history(f"darkroom,size={size},limit={limit},once={once}", "posterior", 16, episodes, copies=2, commit=commit)
+    moves = np.array([(-1, 0), (0, 1), (1, 0), (0, -1), (0, 0)])
+    goals = [np.array(divmod(goal, size)) for goal in range(size**2)]
+
+    def after(place: np.ndarray, action: int) -> np.ndarray:
+        return np.clip(place + moves[action], 0, size - 1)
+
+    def steps(place: np.ndarray, goal: np.ndarray) -> int:
+        return int(np.abs(place - goal).sum())
+
+    for stream in range(h.streams):
+        possible, shown = set(range(size**2)), set(range(size**2))
+        for t in range(episodes * limit):
+            place, action = np.array(h.obs[t, stream], int), int(h.action[t, stream])
+            chance = 0.0
+            for goal in shown:
+                left = [steps(after(place, a), goals[goal]) for a in range(5)]
+                best = [a for a in range(5) if left[a] == min(left)]
+                chance += (action in best) / len(best) / len(shown)
+            np.testing.assert_allclose(np.exp(h.log_prob[t, stream]), chance, rtol=1e-5)
+            row, col = after(place, action)
+            if h.reward[t, stream] > 0:
+                possible = {row * size + col}
+            elif len(possible) > 1:
+                possible = possible - {row * size + col}
+            if commit == "step" or h.done[t, stream]:
+                shown = possible
 
 
 @pytest.mark.parametrize(

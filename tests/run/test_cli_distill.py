@@ -105,6 +105,7 @@ def test_histories_from_a_file_give_the_same_run(folder: Path, tmp_path: Path, c
         ("train ad --env darkroom --trial.held-out 0.001", "leaves none to test"),
         ("train ad --env bernoulli_bandit --trial.held-out 0", "keeps a table of states"),
         (f"train ad {ROOM} {SHORT} {SOURCE} --source q-lerning", "Did you mean 'q-learning'"),
+        (f"train dpt {BANDIT} --trial.episodes 1 --trial.held-out 0 --fresh --source ucb,bonsu=1", "of ucb 'bonsu'"),
         (f"train ad {ROOM} {SHORT} {SOURCE} --window 25", "do not fit into histories of 24"),
         (f"train ad {ROOM} {SHORT} {SOURCE} --every 0", "must be at least 1"),
         (f"train ad {ROOM} --trial.episodes 0 {SHORT}", "--trial.episodes"),

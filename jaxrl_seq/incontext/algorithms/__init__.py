@@ -26,7 +26,8 @@ from jaxrl_seq.incontext.algorithms.bandits import (
     LinThompson,
     LinUCB,
 )
-from jaxrl_seq.incontext.algorithms.scripted import Expert, NoisyExpert, Sweeper, Uniform
+from jaxrl_seq.incontext.algorithms.dark_rooms import Posterior, Roamer, Sweeper
+from jaxrl_seq.incontext.algorithms.scripted import Expert, NoisyExpert, Uniform
 from jaxrl_seq.incontext.algorithms.tabular import PSRL, UCBVI, Numbered, QLearning
 from jaxrl_seq.incontext.policies import Streams
 from jaxrl_seq.types import PyTree
@@ -44,7 +45,9 @@ __all__ = [
     "LinThompson",
     "LinUCB",
     "NoisyExpert",
+    "Posterior",
     "QLearning",
+    "Roamer",
     "Sweeper",
     "Uniform",
     "make_algorithm",
@@ -106,6 +109,12 @@ def _tables(name: str, trial: TrialEnv) -> dict[str, Any]:
     return {"states": space.n, "actions": _actions(name, trial)}
 
 
+def _dark_room(name: str, trial: TrialEnv) -> dict[str, Any]:
+    if not isinstance(trial.env, DarkRoom) or trial.env.permuted:
+        raise ValueError(f"{name} walks through dark rooms (`darkroom`, not permuted), not through {trial.env}.")
+    return {"env": trial.env}
+
+
 def _oracle(name: str, trial: TrialEnv) -> None:
     if not trial.has("expert"):
         raise ValueError(f"{name} acts as the environment's `expert` does, and {trial.name} has none.")
@@ -140,9 +149,16 @@ def _noisy_expert(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
 
 
 def _sweeper(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
-    if not isinstance(trial.env, DarkRoom) or trial.env.permuted:
-        raise ValueError(f"sweeper walks through dark rooms (`darkroom`, not permuted), not through {trial.env}.")
-    return _with("sweeper", Sweeper, {"env": trial.env}, {}, options)
+    return _with("sweeper", Sweeper, _dark_room("sweeper", trial), {}, options)
+
+
+def _roamer(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
+    return _with("roamer", Roamer, _dark_room("roamer", trial), {}, options)
+
+
+def _posterior(trial: TrialEnv, params: PyTree, **options: Any) -> Any:
+    known(options.get("commit", "step"), ("step", "episode"), "commit of posterior")
+    return _with("posterior", Posterior, _dark_room("posterior", trial), {}, options)
 
 
 def _normal_prior(trial: TrialEnv, params: Any) -> tuple[Any, Any]:
@@ -216,6 +232,8 @@ ALGORITHMS: dict[str, Callable[..., Any]] = {
     "expert": _expert,
     "noisy-expert": _noisy_expert,
     "sweeper": _sweeper,
+    "roamer": _roamer,
+    "posterior": _posterior,
     "thompson": _thompson,
     "ucb": _ucb,
     "greedy": _greedy,

@@ -1,4 +1,4 @@
-"""What learns nothing, or by a fixed script: uniform actions, oracles with noise, a sweep through a dark room.
+"""What learns nothing: uniform actions, oracles, and oracles with noise.
 
 All are `Algorithm`s: one stream, no batch axis.
 """
@@ -14,8 +14,6 @@ from flax import struct
 
 from jaxrl_seq.envs import Box, Discrete, MultiDiscrete, Space
 from jaxrl_seq.envs.core.trials import TrialEnv
-from jaxrl_seq.envs.gridworlds.darkroom import DarkRoom
-from jaxrl_seq.envs.gridworlds.grid import DOWN, LEFT, MOVES, RIGHT, STAY, UP
 from jaxrl_seq.incontext.policies import Step, View
 from jaxrl_seq.types import Array, PyTree
 
@@ -141,78 +139,3 @@ class NoisyExpert:
 
     def observe(self, key: Array, memory: Array, step: Step) -> Array:
         return memory
-
-
-# --- dark rooms -------------------------------------------------------------------------------------------------------
-@struct.dataclass
-class Sweep:
-    goal: Array  # int32 [], -1 until it has paid
-    seen: Array  # bool [cells], stood on
-
-
-@struct.dataclass
-class Sweeper:
-    """Explores a dark room by a plan until the goal has paid, then takes a shortest way there in every episode.
-
-    The plan is an order of the cells (`sweep_order`); always go to the first one not seen yet. In rooms of 9 x 9 with
-    20 steps and of 5 x 5 with 12, every step of the search reaches a new cell: no policy finds goals sooner. It does
-    not fit rooms whose actions are permuted, where the goal is known.
-    """
-
-    env: DarkRoom = struct.field(pytree_node=False)
-
-    def init(self, key: Array) -> Sweep:
-        return Sweep(goal=jnp.int32(-1), seen=jnp.zeros(self.env.cells, bool))
-
-    def act(self, key: Array, memory: Sweep, view: View) -> tuple[Sweep, Array, Array]:
-        order = jnp.asarray(sweep_order(self.env.size, self.env.start))
-        fresh = order[jnp.argmin(memory.seen[order])]
-        target = jnp.where(memory.goal >= 0, memory.goal, fresh)
-        row, col = jnp.divmod(self._cell(view), self.env.size)
-        down, right = target // self.env.size - row, target % self.env.size - col
-        vertical, horizontal = jnp.where(down < 0, UP, DOWN), jnp.where(right < 0, LEFT, RIGHT)
-        action = jnp.where(down != 0, vertical, jnp.where(right != 0, horizontal, STAY))
-        return memory, action.astype(jnp.int32), jnp.float32(0)
-
-    def observe(self, key: Array, memory: Sweep, step: Step) -> Sweep:
-        # the cell reached follows from the action: what is seen after the last step is the next episode's
-        place = jnp.stack(jnp.divmod(self._cell(step.view), self.env.size)) + jnp.asarray(MOVES)[step.action]
-        row, col = jnp.clip(place, 0, self.env.size - 1)
-        cell = row * self.env.size + col
-        goal = jnp.where((step.reward > 0) & (memory.goal < 0), cell, memory.goal)
-        return Sweep(goal=goal, seen=memory.seen.at[cell].set(True))
-
-    def _cell(self, view: View) -> Array:
-        scale = self.env.size - 1 if self.env.coordinates else 1
-        row, col = jnp.round(view.obs * scale).astype(jnp.int32)
-        return row * self.env.size + col
-
-
-def sweep_order(size: int, start: int) -> np.ndarray:
-    """int32 [cells]: all cells of a room of size x size, the start last.
-
-    The rest of the room is four rectangles about the start, turned by 90 degrees each, that are walked one by one: out
-    from the start along one side, then back and forth on the way home. From the corner it is one walk along the rows.
-    """
-    row, col = divmod(start, size)
-    if start == 0:
-        rows = np.arange(size**2).reshape(size, size)
-        rows[1::2] = rows[1::2, ::-1]
-        return np.roll(rows.ravel(), -1).astype(np.int32)
-    walk: list[int] = []
-    out, side = np.array([-1, 0]), np.array([0, 1])
-    for _ in range(4):
-        far, wide = (_room_towards(row, col, way, size) for way in (out, side))
-        steps = [(k, 0) for k in range(1, far + 1)]
-        for back, k in enumerate(range(far, 0, -1)):
-            across = range(1, wide + 1)
-            steps += [(k, j) for j in (across if back % 2 == 0 else reversed(across))]
-        walk += [int((np.array([row, col]) + k * out + j * side) @ [size, 1]) for k, j in steps]
-        out, side = side, -out
-    return np.array([*walk, start], np.int32)
-
-
-def _room_towards(row: int, col: int, way: np.ndarray, size: int) -> int:
-    """Cells between a place and the wall that way."""
-    at, step = (row, way[0]) if way[0] else (col, way[1])
-    return size - 1 - at if step > 0 else at
