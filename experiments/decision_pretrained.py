@@ -107,7 +107,9 @@ def learn_room(seed: int, updates: int) -> dict[str, Any]:
         tasks = jnp.tile(held_out.tasks(params), 16)
         return evaluate_in_context(policy, held_out, tasks, jax.random.key(seed), params)
 
-    players = {"agent": recipe.policy(run.state.params, False), "sweeper": make_algorithm("sweeper", held_out, params)}
+    anchors = {"sweeper": {}, "posterior": {"commit": recipe.commit}}
+    players = {name: make_algorithm(name, held_out, params, **options) for name, options in anchors.items()}
+    players["agent"] = recipe.policy(run.state.params, False)
     curves = {}
     for name, policy in players.items():
         scores = jax.device_get(judge(policy))
