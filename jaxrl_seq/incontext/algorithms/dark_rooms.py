@@ -133,7 +133,8 @@ class Belief:
 @struct.dataclass
 class Posterior:
     """Takes every action as often as it is optimal in the rooms that are still possible: what a Decision-Pretrained
-    Transformer becomes with endless data and a network that can hold it (Lee et al. 2023, arXiv:2306.14892, theorem 1).
+    Transformer (Lee et al. 2023, arXiv:2306.14892) becomes with endless data and a network that can hold it. It draws
+    anew at every step, where posterior sampling keeps to one room for an episode, and so it dithers.
 
     The goal is uniform over all cells until one pays; cells that did not pay are ruled out. `commit`: as `DPT`'s, the
     belief that is acted on is renewed with every "step", or when an "episode" ends.
