@@ -12,6 +12,7 @@ from zoo import small
 from jaxrl_seq import ops
 from jaxrl_seq.models import FEATURE_MAPS, FeatureMap, model_config
 from jaxrl_seq.models.linear_attention import FLOOR
+from jaxrl_seq.models.mamba2 import init_dt, init_log_rate
 
 BATCH, HEADS, KEYS, VALUES = 3, 2, 4, 5
 
@@ -215,3 +216,19 @@ def test_linear_attention_is_a_weighted_mean():
 def test_options_that_do_not_work(name, options, words):
     with pytest.raises(ValueError, match=words):
         model_config(name, **options)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_few_heads_of_mamba_cover_all_scales(heads: int):
+    """Steps and rates are uniform draws over all keys, and in every single draw one head remembers long."""
+
+    def draw(key):
+        keys = jax.random.split(key)
+        return jax.nn.softplus(init_dt(keys[0], (heads,))), jnp.exp(init_log_rate(keys[1], (heads,)))
+
+    dt, rate = map(np.asarray, jax.vmap(draw)(jax.random.split(jax.random.key(0), 4000)))
+    at = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(np.quantile(np.log10(dt), at), -3 + 2 * at, atol=0.06)
+    np.testing.assert_allclose(np.quantile(rate, at), 1 + 15 * at, atol=0.5)
+    longest = 1 / (dt * rate).min(axis=1)  # steps until a memory has faded to 1 / e
+    assert longest.min() >= 0.999 / (0.001 * 100 ** (1 / heads) * (1 + 15 / heads))
