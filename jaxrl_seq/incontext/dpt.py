@@ -69,12 +69,13 @@ class SetReader(nn.Module):
         return self.logits(hidden).astype(jnp.float32)
 
     def _embed(self, token: Transition) -> Array:
-        """What was seen and done, once more times what it paid: what pays is then one linear map away."""
-        reward, done, empty = (x[..., None].astype(jnp.float32) for x in (token.reward, token.done, token.empty))
+        def here(x: Array) -> Array:
+            return jnp.where(token.empty[..., None], 0.0, x)
+
+        flags = jnp.stack([token.done, token.empty], axis=-1).astype(jnp.float32)
         after = jnp.where(token.done[..., None], 0.0, self.obs(token.next_obs))
-        parts = [self.obs(token.obs), to_unit(self.action_space, token.action), after, done, jnp.ones_like(done)]
-        seen = (1 - empty) * jnp.concatenate(parts, axis=-1)
-        return nn.silu(self.token(jnp.concatenate([seen, reward * seen], axis=-1)))
+        parts = [self.obs(token.obs), to_unit(self.action_space, token.action), token.reward[..., None], after]
+        return nn.silu(self.token(jnp.concatenate([*map(here, parts), flags], axis=-1)))
 
 
 @struct.dataclass
