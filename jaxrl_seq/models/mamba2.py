@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.linen.initializers import normal, ones, zeros
 
 from jaxrl_seq.models.base import SequenceModel, require_width
@@ -99,7 +99,7 @@ class Mamba2(SequenceModel):
 
 def init_dt(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
     """Steps log-uniform in [0.001, 0.1] when nothing is added to the bias: the softplus backwards."""
-    dt = jnp.exp(np.log(0.001) + np.log(100.0) * _spread(key, shape, dtype))
+    dt = jnp.exp(math.log(0.001) + math.log(100.0) * _spread(key, shape, dtype))
     return dt + jnp.log(-jnp.expm1(-dt))
 
 
