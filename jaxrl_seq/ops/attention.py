@@ -24,7 +24,6 @@ Array = jax.Array
 AttentionImpl = Literal["auto", "dense", "mapped"]
 
 MAX_AGE = 2**30  # ages saturate here, so that counting never overflows int32
-MAPPED_QUERIES = 32  # queries a block on CPU: little masked work, products still worth their overhead
 MAPPED_SCORES = 2**17  # scores handled at a time on CPU: half a megabyte stays in a core's cache
 
 
@@ -110,7 +109,7 @@ def windowed_attention(
     if impl == "auto":
         impl = "mapped" if jax.default_backend() == "cpu" else "dense"
     k, v = _hide_unseen(k, start), _hide_unseen(v, start)
-    size = min(length, MAPPED_QUERIES if impl == "mapped" else window)
+    size = min(length, _mapped_queries(window, heads // k.shape[1]) if impl == "mapped" else window)
     table = None if relative is None else relative.keys
     rows = _rows(q, k, v, start, None if relative is None else relative.queries, size)
     out = _attend(rows, table, weighing) if impl == "dense" else _attend_in_groups(rows, table, weighing)
@@ -211,6 +210,12 @@ def _windows(x: Array, blocks: int, size: int) -> Array:
     before = x.shape[1] - blocks
     x = jnp.concatenate([x[:, j : j + blocks] for j in range(before + 1)], axis=3)
     return x.reshape(-1, *x.shape[2:])
+
+
+def _mapped_queries(window: int, group: int) -> int:
+    """Queries a block on CPU, where `group` heads share keys: few, as keys that only others of the block see are
+    computed and masked; but products need rows, of which a group has more."""
+    return max(16, min(window // 2, 64 if group == 1 else 32))
 
 
 def _attend_in_groups(rows: _Rows, table: Array | None, weighing: Weighing) -> Array:
