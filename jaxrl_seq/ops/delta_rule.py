@@ -4,10 +4,10 @@
 
 Schlag et al. 2021 (arXiv:2102.11174); decays and chunks: Yang et al. 2024 (arXiv:2406.06484, arXiv:2412.06464). Shapes
 as in `linear_attention`. What a chunk writes at its steps depends on what it wrote before, by a unit triangular system
-of C equations. Its matrix is inverted half by half, which is all matrix products and as stable as substitution; a power
-series is not: with keys that resemble each other, as successive observations do, its terms grow to 1e8 and cancel. (The
-triangular solver of XLA's CPU backend is 2 to 1000 times slower on batches of such systems, and can deadlock under
-vmap: jaxlib 0.10.)
+of C equations. Its matrix is inverted in blocks of 1, 2, 4, ... steps, which is all matrix products and as stable as
+substitution; a power series is not: with keys that resemble each other, as successive observations do, its terms grow
+to 1e8 and cancel. (The triangular solver of XLA's CPU backend is 2 to 1000 times slower on batches of such systems, and
+can deadlock under vmap: jaxlib 0.10.)
 """
 
 from __future__ import annotations
@@ -54,15 +54,17 @@ def gated_delta_rule(
 @jax.custom_vjp
 def invert_unit_lower(x: Array) -> Array:
     """The inverse of 1 + the strictly lower part of x[..., C, C]; the rest of x is not looked at."""
-    rows = x.shape[-1]
-    if rows == 1:
-        return jnp.ones_like(x)
-    half = 1 << ((rows - 1).bit_length() - 1)  # the largest power of two below the number of rows
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, 2 * half - rows)] * 2)
-    top, bottom = invert_unit_lower(jnp.stack([x[..., :half, :half], x[..., half:, half:]]))
-    corner = -_product(bottom, _product(x[..., half:, :half], top))
-    upper = jnp.concatenate([top, jnp.zeros_like(top)], -1)
-    return jnp.concatenate([upper, jnp.concatenate([corner, bottom], -1)], -2)[..., :rows, :rows]
+    step = jnp.arange(x.shape[-1])
+
+    def double(level: Array, inverse: Array) -> Array:
+        """From blocks of 2^level steps on the diagonal, each inverted, to blocks twice as large."""
+        block = step >> level
+        corner = jnp.where((block[:, None] % 2 == 1) & (block == block[:, None] - 1), x, 0)
+        return inverse - _product(inverse, _product(corner, inverse))
+
+    identity = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    # a loop and not its five rounds: a fifth of the code to compile
+    return lax.fori_loop(0, (x.shape[-1] - 1).bit_length(), double, identity)
 
 
 def _invert_forward(x: Array) -> tuple[Array, Array]:
