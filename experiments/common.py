@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 from numpy.typing import ArrayLike
 
+from jaxrl_seq.models import config_to_dict, model_config
 from jaxrl_seq.run.catalogue import table
 from jaxrl_seq.run.env_info import describe_devices, environment_info
 from jaxrl_seq.run.lanes import lane
@@ -130,6 +131,13 @@ def remembered(experiment: str, part: str, measure: Callable[[], Any]) -> Any:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(parts))
     return parts[part]
+
+
+def with_horizons(models: Iterable[str], steps: int) -> list[tuple[str, str, dict[str, int]]]:
+    """(label, name, options) of every model as it is, then of those with gates that can be told the delay, told it."""
+    models = list(models)
+    told = [name for name in models if "horizon" in config_to_dict(model_config(name))]
+    return [(name, name, {}) for name in models] + [(f"{name}, horizon", name, {"horizon": steps}) for name in told]
 
 
 def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **options: Any) -> Run:

@@ -10,8 +10,10 @@ Questions come at about eight random times, which teaches short delays before lo
 alone is what accuracy counts. There are eight symbols, so chance is 1/8 (1/3 for "one of the three values"). Models
 have the registry's defaults at width 64 and two layers; a transformer's window is therefore 128 steps and its reach
 at most 255. Training is short: the table shows what is learnt at once, not what could be. Expected: two and a half
-hours on one core with 3 seeds. Claims: gates that choose what to keep (Gu & Dao 2023; Feng et al. 2024) hold the cue
-at every length; the control is at chance.
+hours on one core with 3 seeds. Models with gates that can be told how long to remember at first (`horizon`) have a
+second row, told the length. Claims: gates that choose what to keep (Gu & Dao 2023; Feng et al. 2024) hold the cue
+at every length, and so do gates that begin with memories of that length (Tallec & Ollivier 2018); the control is at
+chance.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import Arguments, Claim, Findings, remembered, run_experiment
+from experiments.common import Arguments, Claim, Findings, remembered, run_experiment, with_horizons
 from jaxrl_seq.models import MODELS, make_model
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
@@ -94,10 +96,10 @@ def both(key: Array, size: Size) -> Batch:
     return Batch(*(jnp.concatenate(parts, axis=1) for parts in zip(*halves, strict=True)))
 
 
-def learn(name: str, size: Size, seeds: int) -> dict[str, Any]:
+def learn(name: str, size: Size, seeds: int, **options: Any) -> dict[str, Any]:
     """Train all seeds side by side: accuracies [S] of each probe, parameters, seconds an update of one seed
     (of the processor on a CPU, of the clock elsewhere)."""
-    model = make_model(name, width=WIDTH, layers=LAYERS)
+    model = make_model(name, width=WIDTH, layers=LAYERS, **options)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(LEARNING_RATE))
     carry = model.initialize_carry((size.batch,))
     first = jnp.zeros((size.steps, size.batch), bool).at[0].set(True)
@@ -154,15 +156,14 @@ def measure(arguments: Arguments) -> Findings:
     for size in SIZES:
         size = dataclasses.replace(size, updates=longer * size.updates)
         rows = []
-        for name in MODELS:
-            found = remembered(
-                "long_recall", f"{name}, {size}, {seeds} seeds", functools.partial(learn, name, size, seeds)
-            )
-            row: dict[str, Any] = {"model": name}
+        for label, name, options in with_horizons(MODELS, size.steps):
+            program = functools.partial(learn, name, size, seeds, **options)
+            found = remembered("long_recall", f"{label}, {size}, {seeds} seeds", program)
+            row: dict[str, Any] = {"model": label}
             for probe, accuracies in found["accuracy"].items():
                 interval = bootstrap_ci(np.array(accuracies))
                 row |= {probe: str(interval)}
-                claims += _claims(name, probe, size.steps, interval)
+                claims += _claims(label, probe, size.steps, interval)
             row |= {"parameters": found["parameters"], "ms an update": round(1e3 * found["seconds"], 1)}
             rows.append(row)
             print(size.steps, row, flush=True)
@@ -171,12 +172,12 @@ def measure(arguments: Arguments) -> Findings:
     return Findings(claims, seeds, 0, tables=tables)
 
 
-def _claims(name: str, probe: str, steps: int, interval: Interval) -> list[Claim]:
-    what = f"{name}, {probe} over {steps} steps, accuracy"
-    if name == "mlp":
-        return [Claim.of(f"{name}/{probe}/{steps}", f"{what}: the control is at chance", interval, 0.17, "below")]
-    if name in SELECTIVE and probe == "cue":
-        return [Claim.of(f"{name}/{probe}/{steps}", f"{what}: gates hold it", interval, 0.9, "above")]
+def _claims(label: str, probe: str, steps: int, interval: Interval) -> list[Claim]:
+    what, key = f"{label}, {probe} over {steps} steps, accuracy", f"{label}/{probe}/{steps}"
+    if label == "mlp":
+        return [Claim.of(key, f"{what}: the control is at chance", interval, 0.17, "below")]
+    if probe == "cue" and (label in SELECTIVE or label.endswith("horizon")):
+        return [Claim.of(key, f"{what}: gates hold it", interval, 0.9, "above")]
     return []
 
 

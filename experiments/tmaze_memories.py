@@ -1,7 +1,8 @@
 """The T-maze with eight memories (Ni et al. 2023, arXiv:2307.03864): who carries a cue over 20 and over 100 steps.
 
 PPO, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers the corridor. Expected: an
-hour and a half on one core; every memory solves 20 steps; 100 separate them.
+hour and a half on one core; every memory solves 20 steps; 100 separate them. Gates that can be told the length at first
+(`horizon`) have a second row.
 100 steps test the walking before they test the memory: at the library's gamma and entropy two of three seeds of GRU and
 all of LSTM and min GRU never reached the turn. `common.TMAZE` was chosen on the judged seeds with LRU, S5, GRU and min
 GRU.
@@ -24,6 +25,7 @@ from experiments.common import (
     remembered,
     run_experiment,
     train_seeds,
+    with_horizons,
 )
 from jaxrl_seq.agents import ActorCritic
 from jaxrl_seq.envs import VecEnv, make
@@ -35,9 +37,9 @@ MODELS = ("gru", "lstm", "min_gru", "lru", "s5", "mamba2", "gated_delta_net", "g
 STEPS = {20: 400_000, 100: 2_000_000}
 
 
-def learn(name: str, length: int, steps: int, seeds: int) -> dict[str, Any]:
+def learn(name: str, length: int, steps: int, seeds: int, **told: int) -> dict[str, Any]:
     """Success of every seed [S], its curve and what the training took; plain data."""
-    options: dict[str, Any] = {"layers": 1} | ({"window": length + 4} if name == "gtrxl" else {})
+    options: dict[str, Any] = {"layers": 1, **told} | ({"window": length + 4} if name == "gtrxl" else {})
     env, params = make(f"tmaze,length={length}")
     agent = ActorCritic.for_env(env, make_model(name, width=64, **options))
     learner = PPO(VecEnv(env, 64), agent, num_steps=length + 2)
@@ -53,16 +55,16 @@ def measure(arguments: Arguments) -> Findings:
     lengths = dict(STEPS) if arguments.scale == "cpu" else STEPS | {500: 10_000_000}
     claims, curves, rows, total = [], {}, [], 0
     for length, steps in lengths.items():
-        for name in MODELS:
-            part = f"{name}, {length}, {steps} steps, {seeds} seeds, {TMAZE}"
-            found = remembered("tmaze_memories", part, functools.partial(learn, name, length, steps, seeds))
-            text = f"{name} on the T-maze of {length} steps, success over {seeds} seeds"
+        for label, name, told in with_horizons(MODELS, length):
+            part = f"{label}, {length}, {steps} steps, {seeds} seeds, {TMAZE}"
+            found = remembered("tmaze_memories", part, functools.partial(learn, name, length, steps, seeds, **told))
+            text = f"{label} on the T-maze of {length} steps, success over {seeds} seeds"
             interval = bootstrap_ci(np.array(found["success"]))
-            claims.append(Claim.of(f"{name}/{length}", text, interval, 0.95, "above"))
-            curves[f"{name}/{length}"] = found["curve"]
+            claims.append(Claim.of(f"{label}/{length}", text, interval, 0.95, "above"))
+            curves[f"{label}/{length}"] = found["curve"]
             each = " ".join(f"{x:.2f}" for x in found["success"])
             rows.append(
-                {"length": length, "model": name, "success of each seed": each}
+                {"length": length, "model": label, "success of each seed": each}
                 | {"steps/s, all seeds": round(found["steps_per_second"])}
             )
             total += found["steps"] * seeds

@@ -34,6 +34,7 @@ class Linear(nn.Module):
     use_bias: bool = True
     dtype: Any = None
     kernel_init: Any = lecun_normal()
+    bias_init: Any = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -41,7 +42,7 @@ class Linear(nn.Module):
         y = matmul(x, kernel, self.dtype)
         if not self.use_bias:
             return y
-        return y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return y + self.param("bias", self.bias_init, (self.features,), jnp.float32)
 
 
 class RMSNorm(nn.Module):

@@ -13,6 +13,7 @@ from flax.linen.initializers import lecun_normal, orthogonal, zeros
 from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
+from jaxrl_seq.models.timescales import chrono_bias, require_horizon
 from jaxrl_seq.ops import GRUWeights, gru, gru_step
 
 Array = jax.Array
@@ -23,11 +24,13 @@ class GRU(SequenceModel):
 
     features: int
     dtype: Any = None
+    horizon: int = 0
 
     def setup(self) -> None:
         size = self.features
+        bias = chrono_bias(self.horizon, (0, 1, 0)) if self.horizon else zeros
         self.w_input = self.param("w_input", lecun_normal(), (size, 3 * size), jnp.float32)
-        self.bias = self.param("bias", zeros, (3 * size,), jnp.float32)
+        self.bias = self.param("bias", bias, (3 * size,), jnp.float32)
         self.w_hidden = self.param("w_hidden", orthogonal_gates, (size, 3 * size), jnp.float32)
         self.bias_n = self.param("bias_n", zeros, (size,), jnp.float32)
 
@@ -64,14 +67,19 @@ class GRUConfig:
     """Units a layer, and output features."""
     layers: int = 1
     """GRU layers, each with a residual connection."""
+    horizon: int = 0
+    """Steps that units remember at first, spread from 1 to this many (chrono initialisation, Tallec & Ollivier 2018):
+    set it to the longest delay of the task; 0 leaves gates even."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix-product operands; states stay float32."""
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, layers=self.layers)
+        require_horizon(self.horizon)
         operand_dtype(self.dtype)
 
     def build(self) -> SequenceStack:
         """The stack: norm, GRU, residual, a layer; output normalised."""
         dtype = operand_dtype(self.dtype)
-        return stack_of([GRU(self.width, dtype) for _ in range(self.layers)], features=self.width, dtype=dtype)
+        layers: list[SequenceModel] = [GRU(self.width, dtype, self.horizon) for _ in range(self.layers)]
+        return stack_of(layers, features=self.width, dtype=dtype)

@@ -14,6 +14,7 @@ from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.gru import orthogonal_gates
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
+from jaxrl_seq.models.timescales import chrono_bias, require_horizon
 from jaxrl_seq.ops import LSTMState, LSTMWeights, lstm, lstm_step
 
 Array = jax.Array
@@ -27,11 +28,13 @@ class LSTM(SequenceModel):
 
     features: int
     dtype: Any = None
+    horizon: int = 0
 
     def setup(self) -> None:
         size = self.features
+        bias = chrono_bias(self.horizon, (-1, 1, 0, 0)) if self.horizon else _remember
         self.w_input = self.param("w_input", lecun_normal(), (size, 4 * size), jnp.float32)
-        self.bias = self.param("bias", _remember, (4 * size,), jnp.float32)
+        self.bias = self.param("bias", bias, (4 * size,), jnp.float32)
         self.w_hidden = self.param("w_hidden", orthogonal_gates, (size, 4 * size), jnp.float32)
 
     def _weights(self) -> LSTMWeights:
@@ -66,14 +69,19 @@ class LSTMConfig:
     """Units a layer, and output features."""
     layers: int = 1
     """LSTM layers, each with a residual connection."""
+    horizon: int = 0
+    """Steps that units remember at first, spread from 1 to this many (chrono initialisation, Tallec & Ollivier 2018):
+    set it to the longest delay of the task; 0 leaves gates as they are, with 1 for the forget gate."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix-product operands; states stay float32."""
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, layers=self.layers)
+        require_horizon(self.horizon)
         operand_dtype(self.dtype)
 
     def build(self) -> SequenceStack:
         """The stack: norm, LSTM, residual, a layer; output normalised."""
         dtype = operand_dtype(self.dtype)
-        return stack_of([LSTM(self.width, dtype) for _ in range(self.layers)], features=self.width, dtype=dtype)
+        layers: list[SequenceModel] = [LSTM(self.width, dtype, self.horizon) for _ in range(self.layers)]
+        return stack_of(layers, features=self.width, dtype=dtype)

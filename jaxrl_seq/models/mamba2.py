@@ -15,6 +15,7 @@ from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear, RMSNorm
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_multiple, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
+from jaxrl_seq.models.timescales import spread
 from jaxrl_seq.ops import causal_conv1d, causal_conv1d_step, chunked_linear_attention, linear_attention_step
 
 Array = jax.Array
@@ -98,20 +99,15 @@ class Mamba2(SequenceModel):
 
 
 def init_dt(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
-    """Steps log-uniform in [0.001, 0.1] when nothing is added to the bias: the softplus backwards."""
-    dt = jnp.exp(math.log(0.001) + math.log(100.0) * _spread(key, shape, dtype))
+    """Steps log-uniform in [0.001, 0.1] when nothing is added to the bias: the softplus backwards. They rise from head
+    to head, and so do the rates: the first remembers longest."""
+    dt = jnp.exp(math.log(0.001) + math.log(100.0) * spread(key, shape, dtype))
     return dt + jnp.log(-jnp.expm1(-dt))
 
 
 def init_log_rate(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
     """Rates uniform in [1, 16], in logs, so that used as exp they stay positive."""
-    return jnp.log(1.0 + 15.0 * _spread(key, shape, dtype))
-
-
-def _spread(key: Array, shape: tuple[int], dtype: Any) -> Array:
-    """Numbers [N] in [0, 1], rising, one in each N-th part: a uniform draw that leaves no gap, few as the heads of
-    policies are. Shortest steps meet lowest rates, so that one head always remembers long."""
-    return (jnp.arange(shape[0], dtype=dtype) + jax.random.uniform(key, shape, dtype)) / shape[0]
+    return jnp.log(1.0 + 15.0 * spread(key, shape, dtype))
 
 
 @register_model("mamba2")

@@ -8,11 +8,13 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import zeros
 
 from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear
 from jaxrl_seq.models.registry import operand_dtype, register_model, require_choice, require_positive
 from jaxrl_seq.models.stack import SequenceStack, stack_of
+from jaxrl_seq.models.timescales import chrono_bias, require_horizon
 from jaxrl_seq.ops import linear_recurrence, linear_recurrence_step
 from jaxrl_seq.ops.linear_recurrence import IMPLS, Impl
 
@@ -29,9 +31,15 @@ class MinGRU(SequenceModel):
     features: int
     dtype: Any = None
     impl: Impl = "auto"
+    horizon: int = 0
 
     def setup(self) -> None:
-        self.gates = Linear(2 * self.features, dtype=self.dtype)
+        self.gates = self._linear(-1, 0)
+
+    def _linear(self, *signs: int) -> Linear:
+        """One product for all gates and the new value; signs as in `chrono_bias`."""
+        bias = chrono_bias(self.horizon, signs) if self.horizon else zeros
+        return Linear(len(signs) * self.features, dtype=self.dtype, bias_init=bias)
 
     def _update(self, x: Array) -> tuple[Array, Array]:
         """x[..., F] -> logit of z and new value v, each [..., F]."""
@@ -60,7 +68,7 @@ class MinLSTM(MinGRU):
     """Minimal LSTM (Feng et al. 2024, arXiv:2410.01201): z = i / (f + i) of two gates. Carry: h[B, F] float32."""
 
     def setup(self) -> None:
-        self.gates = Linear(3 * self.features, dtype=self.dtype)
+        self.gates = self._linear(1, -1, 0)
 
     def _update(self, x: Array) -> tuple[Array, Array]:
         forget, enter, value = jnp.split(self.gates(x), 3, axis=-1)
@@ -74,6 +82,9 @@ class _MinConfig:
     """Units a layer, and output features."""
     layers: int = 1
     """Layers, each with a residual connection; gates see the past only through the layers below."""
+    horizon: int = 0
+    """Steps that units remember at first, spread from 1 to this many (chrono initialisation, Tallec & Ollivier 2018):
+    set it to the longest delay of the task; 0 leaves gates even."""
     impl: Impl = "auto"
     """How the recurrence runs in training: as measured, sequential, in log-depth, or in chunks side by side."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -81,12 +92,13 @@ class _MinConfig:
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, layers=self.layers)
+        require_horizon(self.horizon)
         require_choice("impl", self.impl, IMPLS)
         operand_dtype(self.dtype)
 
     def _stack(self, mixer: type[MinGRU]) -> SequenceStack:
         dtype = operand_dtype(self.dtype)
-        layers: list[SequenceModel] = [mixer(self.width, dtype, self.impl) for _ in range(self.layers)]
+        layers: list[SequenceModel] = [mixer(self.width, dtype, self.impl, self.horizon) for _ in range(self.layers)]
         return stack_of(layers, features=self.width, dtype=dtype)
 
 
