@@ -28,9 +28,8 @@ class GRU(SequenceModel):
 
     def setup(self) -> None:
         size = self.features
-        bias = chrono_bias(self.horizon, (0, 1, 0)) if self.horizon else zeros
         self.w_input = self.param("w_input", lecun_normal(), (size, 3 * size), jnp.float32)
-        self.bias = self.param("bias", bias, (3 * size,), jnp.float32)
+        self.bias = self.param("bias", chrono_bias(self.horizon, (0, 1, 0)), (3 * size,), jnp.float32)
         self.w_hidden = self.param("w_hidden", orthogonal_gates, (size, 3 * size), jnp.float32)
         self.bias_n = self.param("bias_n", zeros, (size,), jnp.float32)
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import zeros
 
 from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear
@@ -38,8 +37,7 @@ class MinGRU(SequenceModel):
 
     def _linear(self, *signs: int) -> Linear:
         """One product for all gates and the new value; signs as in `chrono_bias`."""
-        bias = chrono_bias(self.horizon, signs) if self.horizon else zeros
-        return Linear(len(signs) * self.features, dtype=self.dtype, bias_init=bias)
+        return Linear(len(signs) * self.features, dtype=self.dtype, bias_init=chrono_bias(self.horizon, signs))
 
     def _update(self, x: Array) -> tuple[Array, Array]:
         """x[..., F] -> logit of z and new value v, each [..., F]."""

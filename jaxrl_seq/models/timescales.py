@@ -20,7 +20,7 @@ def chrono_bias(horizon: int, signs: tuple[int, ...]) -> Initializer:
     """Initialiser of the biases [G F] of G gates side by side: chrono initialisation (Tallec & Ollivier 2018,
     arXiv:1804.11188), after which units forget over 1 .. horizon steps, evenly spread.
 
-    signs: for each gate 1 where it keeps, -1 where it lets in, 0 for a bias of zero.
+    signs: for each gate 1 where it keeps, -1 where it lets in, 0 for a bias of zero. A horizon of 0 makes all zero.
     """
 
     def init(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
