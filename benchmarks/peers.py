@@ -10,6 +10,7 @@ has it (complex numbers, `associative_scan` with a reset channel: popjaxrl), wri
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,10 @@ class Options:
     """Numbers of environments to act in."""
     acting_steps: int = 128
     """Steps of an acting loop."""
-    rounds: int = 7
-    """Measured runs; the median counts."""
+    races: int = 3
+    """Races of each program, spread over the row's time; the median of their ratios counts."""
+    rounds: int = 2
+    """Measured runs of a race."""
 
 
 Programs = dict[str, Callable[[], Any]]
@@ -232,26 +235,36 @@ def _compiled(program: Callable[..., Any], *arguments: Any) -> Callable[[], Any]
     return lambda: compiled(*arguments)
 
 
+def contest(us: Programs, them: Programs, options: Options) -> dict[str, Any]:
+    """For each program our time, the peer's over it, and how far races disagree about that."""
+    races = [
+        {program: race({"us": us[program], "them": them[program]}, options.rounds) for program in them}
+        for _ in range(options.races)
+    ]
+    row: dict[str, Any] = {}
+    for program in them:
+        unit, scale = ("ms", 1e3) if program == "train" else ("us", 1e6 / options.acting_steps)
+        ratios = [found[program]["them"] / found[program]["us"] for found in races]
+        row[f"{program}_{unit}"] = round(scale * statistics.median(found[program]["us"] for found in races), 1)
+        row |= {f"{program}_ratio": round(statistics.median(ratios), 2)}
+        row |= {f"{program}_low": round(min(ratios), 2), f"{program}_high": round(max(ratios), 2)}
+    return row
+
+
 def main() -> None:
     options = tyro.cli(Options)
     table = contests(options.width)
     rows = []
     for name in options.layers or tuple(table):
         layer, make_peer, aim = table[name]
-        us, them = ours(layer, options), make_peer(options)
-        row: dict[str, Any] = {"ours / peer": name}
-        for program in them:
-            seconds = race({"us": us[program], "them": them[program]}, options.rounds)
-            unit, scale = ("ms", 1e3) if program == "train" else ("us", 1e6 / options.acting_steps)
-            row |= {f"{program}_{unit}": round(seconds["us"] * scale, 1)}
-            row |= {f"{program}_ratio": round(seconds["them"] / seconds["us"], 2)}
-        rows.append(row | {"aim": aim})
+        rows.append({"ours / peer": name} | contest(ours(layer, options), make_peer(options), options) | {"aim": aim})
         print(rows[-1], flush=True)
     publish(
         "peers",
         rows,
         f"one layer, D={options.width}, T={options.steps}, B={options.batch}, float32; ratio: the peer over us, "
-        "forward and backward (train) and one step of N environments in a loop (act_bN); aim: for train_ratio.",
+        "forward and backward (train) and one step of N environments in a loop (act_bN), median of "
+        f"{options.races} races; low, high: the lowest and highest of them; aim: for train_ratio.",
     )
 
 
