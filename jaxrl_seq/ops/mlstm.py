@@ -4,7 +4,7 @@
 
 Shapes as in `linear_attention`. The normaliser S_1 is the last column of S. Since exp(log_input) may be of any size,
 the state is kept as S exp(-scale) with scale[t] = max(scale[t-1] + log_forget[t], log_input[t]), which chunks arrive at
-too.
+too. It is a constant to gradients: no y depends on it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxrl_seq.ops.linear_attention import (
     check_heads,
@@ -71,7 +72,7 @@ def mlstm(
         weight = jnp.where(same_segment(reset), weight, NOTHING)
         carried = no_reset_yet(reset)
         kept = jnp.where(carried, total + state.scale[..., None], NOTHING)
-        scale = jnp.maximum(weight.max(-1), kept)
+        scale = lax.stop_gradient(jnp.maximum(weight.max(-1), kept))
         weight, kept = jnp.exp(weight - scale[..., None]), jnp.exp(kept - scale)[..., None]
         read = (q @ k.mT * weight) @ v + jnp.where(carried[..., None], kept * (q @ state.memory), 0)
         memory = jnp.where(carried[..., -1:, None], kept[..., -1:, :] * state.memory, 0)
@@ -90,7 +91,7 @@ def mlstm_step(
     empty = MLSTMState(jnp.zeros_like(state.memory), jnp.full_like(state.scale, NOTHING))
     memory, before = where_reset(reset, empty, state)
     before = before + log_forget
-    scale = jnp.maximum(before, log_input)
+    scale = lax.stop_gradient(jnp.maximum(before, log_input))
     keep, write = (jnp.exp(x - scale)[..., None, None] for x in (before, log_input))
     memory = keep * memory + write * k[..., :, None] * v[..., None, :]
     return _normalise(read_matrix(q, memory), scale), MLSTMState(memory, scale)
