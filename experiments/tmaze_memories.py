@@ -1,11 +1,11 @@
 """The T-maze with eight memories (Ni et al. 2023, arXiv:2307.03864): who carries a cue over 20, 100 and 500 steps.
 
-PPO, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers the corridor. Gates that can
-be told the length at first (`horizon`) have a second row. Expected: two hours on one core; every memory solves 20 steps.
-Longer ones test the walking before they test the memory, and nobody walks 500 for sure: each wrong step spoils an
-episode, and the turn is one step in a hundred. At the library's gamma and entropy two of three seeds of GRU and all of
-LSTM and min GRU never reached the turn at 100. `common.TMAZE` was chosen on the judged seeds with LRU, S5, GRU and min
-GRU.
+PPO, width 64, three seeds; without memory the ceiling is 0.5. A transformer's window covers the corridor. Gates that
+can be told the length at first (`horizon`) have a second row. Expected: two hours on one core; every memory solves 20
+steps. Longer ones test the walking before they test the memory, and nobody walks 500 for sure: each wrong step spoils
+an episode, and the turn is one step in a hundred. At the library's gamma and entropy two of three seeds of GRU and all
+of LSTM and min GRU never reached the turn at 100. `common.TMAZE` was chosen on the judged seeds with LRU, S5, GRU and
+min GRU.
 """
 
 from __future__ import annotations
