@@ -15,7 +15,10 @@ import numpy as np
 import tyro
 from numpy.typing import ArrayLike
 
-from jaxrl_seq.models import config_to_dict, model_config
+from jaxrl_seq.agents import ActorCritic
+from jaxrl_seq.envs import VecEnv, make
+from jaxrl_seq.models import SequenceModel, config_to_dict, model_config
+from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.catalogue import table
 from jaxrl_seq.run.env_info import describe_devices, environment_info
 from jaxrl_seq.run.lanes import lane
@@ -146,6 +149,20 @@ def train_seeds(learner: Any, hyper: Any, *, seeds: int, total_steps: int, **opt
     if not run.summary["finished"]:
         raise KeyboardInterrupt  # half a training is no measurement
     return run
+
+
+def learn_tmaze(
+    model: SequenceModel, length: int, *, num_steps: int, total_steps: int, seeds: int, **numbers: float
+) -> dict[str, Any]:
+    """PPO on the T-maze with `TMAZE` and these hyper-parameters: success of every seed [S], its curve and what the
+    training took; plain data."""
+    env, params = make(f"tmaze,length={length}")
+    learner = PPO(VecEnv(env, 64), ActorCritic.for_env(env, model), num_steps=num_steps)
+    updates = total_steps / learner.steps_per_update
+    hyper = PPOHyper(anneal_updates=updates, env_params=params, **TMAZE, **numbers)
+    run = train_seeds(learner, hyper, seeds=seeds, total_steps=total_steps, evaluations=1, eval_episodes=16)
+    took = {key: run.summary[key] for key in ("steps", "steps_per_second", "wall_s")}
+    return {"success": last_evaluation(run, "success"), "curve": curve(run, "success")} | took
 
 
 def trained(run: Run, index: int) -> Any:

@@ -15,21 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import (
-    TMAZE,
-    Arguments,
-    Claim,
-    Findings,
-    curve,
-    last_evaluation,
-    remembered,
-    run_experiment,
-    train_seeds,
-)
-from jaxrl_seq.agents import ActorCritic
-from jaxrl_seq.envs import VecEnv, make
+from experiments.common import TMAZE, Arguments, Claim, Findings, learn_tmaze, remembered, run_experiment
 from jaxrl_seq.models import make_model
-from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.stats import bootstrap_ci
 
 MODELS = ("gtrxl", "transformer_xl")
@@ -41,14 +28,9 @@ TOTAL_STEPS = 300_000
 
 
 def learn(model: str, layers: int, rate: float, seeds: int) -> dict[str, Any]:
-    """Success of every seed [S], its curve and what the training took; plain data."""
-    env, params = make("tmaze-20")
-    agent = ActorCritic.for_env(env, make_model(model, layers=layers, **SIZE))
-    learner = PPO(VecEnv(env, 64), agent, num_steps=63)
-    hyper = PPOHyper(lr=rate, anneal_updates=TOTAL_STEPS / learner.steps_per_update, env_params=params, **TMAZE)
-    run = train_seeds(learner, hyper, seeds=seeds, total_steps=TOTAL_STEPS, evaluations=1, eval_episodes=16)
-    took = {key: run.summary[key] for key in ("steps", "wall_s")}
-    return {"success": last_evaluation(run, "success"), "curve": curve(run, "success")} | took
+    """What `learn_tmaze` brings."""
+    memory = make_model(model, layers=layers, **SIZE)
+    return learn_tmaze(memory, 20, num_steps=63, total_steps=TOTAL_STEPS, seeds=seeds, lr=rate)
 
 
 def measure(arguments: Arguments) -> Findings:

@@ -20,36 +20,25 @@ from experiments.common import (
     Arguments,
     Claim,
     Findings,
-    curve,
-    last_evaluation,
+    learn_tmaze,
     remembered,
     run_experiment,
-    train_seeds,
     with_horizons,
 )
-from jaxrl_seq.agents import ActorCritic
-from jaxrl_seq.envs import VecEnv, make
 from jaxrl_seq.models import make_model
-from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.stats import bootstrap_ci
 
 MODELS = ("gru", "lstm", "min_gru", "lru", "s5", "mamba2", "gated_delta_net", "gtrxl")
 STEPS = {20: 400_000, 100: 2_000_000, 500: 10_000_000}
 QUICK = ("min_gru", "lru")
-"""Whose 500 steps take less than ten minutes on one core."""
+"""Whose 500 steps take about ten minutes on one core."""
 
 
 def learn(name: str, length: int, steps: int, seeds: int, **told: int) -> dict[str, Any]:
-    """Success of every seed [S], its curve and what the training took; plain data."""
+    """What `learn_tmaze` brings."""
     options: dict[str, Any] = {"layers": 1, **told} | ({"window": length + 4} if name == "gtrxl" else {})
-    env, params = make(f"tmaze,length={length}")
-    agent = ActorCritic.for_env(env, make_model(name, width=64, **options))
-    learner = PPO(VecEnv(env, 64), agent, num_steps=length + 2)
-    updates = steps / learner.steps_per_update
-    hyper = PPOHyper(anneal_updates=updates, env_params=params, **TMAZE)
-    run = train_seeds(learner, hyper, seeds=seeds, total_steps=steps, evaluations=1, eval_episodes=16)
-    took = {key: run.summary[key] for key in ("steps", "steps_per_second", "wall_s")}
-    return {"success": last_evaluation(run, "success"), "curve": curve(run, "success")} | took
+    memory = make_model(name, width=64, **options)
+    return learn_tmaze(memory, length, num_steps=length + 2, total_steps=steps, seeds=seeds)
 
 
 def measure(arguments: Arguments) -> Findings:
