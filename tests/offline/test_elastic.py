@@ -82,10 +82,11 @@ def test_a_bad_past_is_dropped_at_the_crossing():
     """From the start of the walks that miss the goal, where a policy with the whole past goes on as they do."""
     env, params = make("cross_roads")
     data = make_dataset("crossing", env, params, jax.random.key(0), 4000)
+    past = 12  # steps; the walks of the data take 8
     found = {}
-    for name in ("edt", "dt"):
-        model = make_model("gpt", width=32, layers=2, heads=2, context=3 * env.horizon)
-        learner = make_method(name, env, model, window=env.horizon, num_envs=16)
+    for name, options in {"edt": {"stride": 1}, "dt": {}}.items():
+        model = make_model("gpt", width=32, layers=2, heads=2, context=3 * past)
+        learner = make_method(name, env, model, window=past, num_envs=16, **options)
         hyper = learner.hyper(data, env_params=params, decay_updates=800.0, lr=2e-3)
         run = train(learner, hyper, total_steps=800 * learner.steps_per_update, evaluations=1, progress=False)
         found[name] = (run.summary["eval_return_mean"], run.summary["eval_success"])
