@@ -85,7 +85,7 @@ def random_params() -> Callable:
 
         params = jax.tree.map(draw, shapes)
         head = params["params"]["policy_head"]
-        head["kernel"] = 3.0 * head["kernel"]
+        head["kernel"] = 4.0 * head["kernel"]
         return params
 
     return build

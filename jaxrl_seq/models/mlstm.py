@@ -29,7 +29,7 @@ class MLSTM(MatrixMemory):
     def setup(self) -> None:
         super().setup()
         self.gates = Linear(2 * self.heads, use_bias=False, dtype=self.dtype, kernel_init=normal(0.02))
-        self.gates_bias = self.param("gates_bias", _remember, (2 * self.heads,), jnp.float32)
+        self.gates_bias = self.param("gates_bias", _gate_bias, (2 * self.heads,), jnp.float32)
 
     def _inputs(self, x: Array) -> tuple[tuple[Array, ...], Array]:
         q, k, v, gate = split_heads(self.project(x), self.heads, 4)
@@ -51,10 +51,14 @@ class MLSTM(MatrixMemory):
         return empty_mlstm(batch, self.heads, head_dim, head_dim)
 
 
-def _remember(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
-    """Zeros for the input gates, 3 to 6 over the heads to forget: memories of about 20 to 400 steps."""
+def _gate_bias(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+    """-5 for the input gates, 3 to 6 over the heads to forget: memories of about 20 to 400 steps.
+
+    With faint writes the normaliser starts at its floor of 1 (Beck et al. 2025, arXiv:2503.13427, who take -10). With
+    writes of weight 1 it is often the sum of keys of either sign that happen to cancel, and gradients are large.
+    """
     heads = shape[0] // 2
-    return jnp.concatenate([jnp.zeros(heads, dtype), jnp.linspace(3, 6, heads, dtype=dtype)])
+    return jnp.concatenate([jnp.full(heads, -5, dtype), jnp.linspace(3, 6, heads, dtype=dtype)])
 
 
 @register_model("mlstm")
