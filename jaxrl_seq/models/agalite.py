@@ -28,7 +28,7 @@ Array = jax.Array
 State = tuple[Array, Array, Array]  # keys [B, R+1, N, M], values [B, R, N, H], phase int32[B]
 
 LARGEST_GATE = 1 - 1e-6
-EPSILON = 1e-3  # below it rounding of a nearly silent query would show in the quotient
+EPSILON = 1e-2  # the rounding errors of a nearly silent query are divided by this
 
 
 class GatedLinearTransformerAttention(SequenceModel):
