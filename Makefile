@@ -26,7 +26,7 @@ train: setup  ## PPO with an S5 memory solves the T-maze; ARGS="--env tmaze-100"
 test: setup  ## the tests (minutes)
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-test-slow: setup  ## the learning tests too (tens of minutes)
+test-slow: setup  ## the learning tests too (an hour)
 	$(BIN)/python -m pytest $(WORKERS) -m "slow or not slow" $(ARGS)
 
 lint: setup  ## formatting, lints and types
