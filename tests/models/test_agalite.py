@@ -6,13 +6,14 @@ import numpy as np
 from twins import compiled
 
 from jaxrl_seq.models import AGaLiTe, GaLiTe
-from jaxrl_seq.models.agalite import EPSILON
+from jaxrl_seq.models.agalite import EPSILON, flat
 
 
 def exact(layer, params, x):
     """The same layer with the full matrix state, in numpy: x[T, D] of one episode -> y before the output product."""
     bound = layer.bind(params)
-    q, k, gamma, v, beta = (np.asarray(part, np.float64) for part in bound._inputs(jnp.asarray(x)))
+    *wide, v, beta = (np.asarray(part, np.float64) for part in bound._inputs(jnp.asarray(x)))
+    q, k, gamma = (flat(part) for part in wide)
     matrix, s, y = np.zeros((*k.shape[1:], v.shape[-1])), np.zeros(k.shape[1:]), []
     for t in range(len(x)):
         keep = (1 - gamma[t])[:, :, None] * (1 - beta[t])[:, None, :]
