@@ -15,20 +15,8 @@ from typing import Any
 import jax
 
 from benchmarks import lab
-from experiments.common import (
-    Arguments,
-    Claim,
-    Findings,
-    curve,
-    last_evaluation,
-    run_experiment,
-    time_ratio,
-    train_seeds,
-)
-from jaxrl_seq.agents import ActorCritic
-from jaxrl_seq.envs import VecEnv, make
+from experiments.common import Arguments, Claim, Findings, learn_tmaze, run_experiment, time_ratio
 from jaxrl_seq.models import SequenceModel, make_model
-from jaxrl_seq.online import PPO, PPOHyper
 from jaxrl_seq.run.stats import Interval, bootstrap_ci
 
 WIDTH, LAYERS, BATCH, STEPS = 128, 2, 64, 128
@@ -66,22 +54,19 @@ def costs() -> tuple[list[Claim], list[dict[str, Any]]]:
 
 
 def measure(arguments: Arguments) -> Findings:
-    seeds = arguments.seeds or (3 if arguments.scale == "cpu" else 16)
+    seeds = arguments.seeds or (5 if arguments.scale == "cpu" else 16)
     claims, rows = costs()
-    env, params = make("tmaze-20")
-    successes, curves, steps = {}, {}, 0
+    runs = {}
     for name, options in {"agalite": {}, "gtrxl": {"window": 32}}.items():
-        learner = PPO(VecEnv(env, 64), ActorCritic.for_env(env, make_model(name, width=64, **options)), num_steps=63)
-        hyper = PPOHyper(anneal_updates=TOTAL_STEPS / learner.steps_per_update, env_params=params)
-        run = train_seeds(learner, hyper, seeds=seeds, total_steps=TOTAL_STEPS, evaluations=1, eval_episodes=16)
-        successes[name] = last_evaluation(run, "success")
-        curves[name] = curve(run, "success")
-        steps += run.summary["steps"] * seeds
-        print(name, successes[name], f"{run.summary['wall_s']:.0f} s", flush=True)
-    difference = bootstrap_ci(successes["agalite"] - successes["gtrxl"])
+        memory = make_model(name, width=64, **options)
+        runs[name] = learn_tmaze(memory, 20, num_steps=63, total_steps=TOTAL_STEPS, seeds=seeds)
+        print(name, runs[name]["success"], f"{runs[name]['wall_s']:.0f} s", flush=True)
+    difference = bootstrap_ci(runs["agalite"]["success"] - runs["gtrxl"]["success"])
     claims.append(
         Claim.of("return", f"success on tmaze-20, AGaLiTe less GTrXL, {seeds} seeds", difference, -0.05, "above")
     )
+    curves = {name: run["curve"] for name, run in runs.items()}
+    steps = sum(run["steps"] for run in runs.values()) * seeds
     return Findings(claims, seeds, steps, curves, {"Acting: AGaLiTe against GTrXL": rows})
 
 

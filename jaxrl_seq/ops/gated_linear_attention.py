@@ -98,8 +98,8 @@ def gated_linear_attention_step(
 ) -> tuple[Array, Array]:
     """One step: q, k, log_decay [B, N, K], v[B, N, V], state[B, N, K, V], reset[B] -> y[B, N, V], state."""
     state = as_float(state)
-    log_decay = as_float(log_decay)[..., None]
-    if value_log_decay is not None:
-        log_decay = log_decay + as_float(value_log_decay)[..., None, :]
-    state = jnp.exp(log_decay) * where_reset(reset, jnp.zeros_like(state), state) + k[..., :, None] * v[..., None, :]
+    decay = jnp.exp(as_float(log_decay))[..., None]
+    if value_log_decay is not None:  # two exponentials a channel; the exponential of their sum is one a number of S
+        decay = decay * jnp.exp(as_float(value_log_decay))[..., None, :]
+    state = decay * where_reset(reset, jnp.zeros_like(state), state) + k[..., :, None] * v[..., None, :]
     return read_matrix(q, state), state
