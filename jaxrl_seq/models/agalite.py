@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.initializers import Initializer
 
 from jaxrl_seq.models.base import SequenceModel, require_width
 from jaxrl_seq.models.blocks import Linear
@@ -48,7 +49,7 @@ class GatedLinearTransformerAttention(SequenceModel):
     dtype: Any = None
 
     def setup(self) -> None:
-        self.project = Linear(5 * self.features, dtype=self.dtype)
+        self.project = Linear(5 * self.features, dtype=self.dtype, bias_init=_gate_bias(self.heads))
         self.expand = Linear(3 * self.heads * self.eta, dtype=self.dtype)
         self.out = Linear(self.features, dtype=self.dtype)
 
@@ -70,6 +71,20 @@ class GatedLinearTransformerAttention(SequenceModel):
         """Read values [..., N, H] and their weights' sum [..., N] -> y[..., D]."""
         y = read / (match[..., None] + EPSILON)
         return self.out(y.reshape(*y.shape[:-2], self.features))
+
+
+def _gate_bias(heads: int) -> Initializer:
+    """Value gates start at 1/2 to 1/55 over the channels of a head: values are kept for 2 to 55 steps.
+
+    Where all start at 1/2, most of 64 steps' memory has to be learnt (experiments.long_recall).
+    """
+
+    def init(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+        bias = np.zeros((heads, 5, shape[0] // (5 * heads)))
+        bias[:, 3] = -np.linspace(0, 4, bias.shape[-1])
+        return jnp.asarray(bias.reshape(shape), dtype)
+
+    return init
 
 
 class GaLiTe(GatedLinearTransformerAttention):

@@ -50,3 +50,12 @@ def test_fewer_waves_approximate():
         y, want = outputs(AGaLiTe(8, heads=2, eta=2, frequencies=frequencies), x)
         errors.append(float(np.abs(y - want).mean()))
     assert errors[0] > 1.5 * errors[1] > 1.5 * 10 * errors[2]
+
+
+def test_value_gates_start_from_half_to_a_fiftieth():
+    layer = GaLiTe(16, heads=2, eta=2)
+    params = compiled(layer).init(jax.random.key(0), 16)
+    beta = layer.bind(params)._inputs(jnp.zeros((1, 16)))[-1]
+    np.testing.assert_allclose(beta[0, :, 0], 1 / 2, atol=1e-6)
+    np.testing.assert_allclose(beta[0, :, -1], 1 / (1 + np.exp(4)), atol=1e-6)
+    assert np.all(np.diff(beta) < 0)
