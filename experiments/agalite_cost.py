@@ -2,9 +2,10 @@
 
 Claims: at equal width and a window of 128 or more, a step of acting costs at least 40 % less and the memory of an
 environment at least 50 % less; the return on a memory task is not worse. Here: two layers of width 128, 64
-environments; T-maze of 20 steps at width 64. GTrXL is this library's own, with cached keys and values: the published
-comparison is with one that caches layer inputs and projects them anew at every step. Expected: half an hour on two
-cores.
+environments; T-maze of 20 steps at width 64, with the hyper-parameters of all T-mazes here (`TMAZE`: with PPO's own,
+one seed of three of AGaLiTe never learnt to walk). GTrXL is this library's own, with cached keys and values: the
+published comparison is with one that caches layer inputs and projects them anew at every step. Expected: half an hour
+on two cores.
 """
 
 from __future__ import annotations
